@@ -1,0 +1,31 @@
+"""The tables, by subject."""
+
+from db.models.audit import AuditEntry
+from db.models.base import Base
+from db.models.media import MediaItem, SearchDocument, Thumbnail
+from db.models.queue import (
+    TOKEN,
+    Attempt,
+    DeadLetter,
+    DeadLetterReason,
+    Outcome,
+    PausedLane,
+    ProcessingJob,
+    QueueRow,
+)
+
+__all__ = [
+    "TOKEN",
+    "Attempt",
+    "AuditEntry",
+    "Base",
+    "DeadLetter",
+    "DeadLetterReason",
+    "MediaItem",
+    "Outcome",
+    "PausedLane",
+    "ProcessingJob",
+    "QueueRow",
+    "SearchDocument",
+    "Thumbnail",
+]

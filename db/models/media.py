@@ -1,0 +1,116 @@
+"""Media items, the pictures derived from them, and what makes them findable."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, CheckConstraint, Computed, ForeignKey, Index, UniqueConstraint, desc
+from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
+from sqlalchemy.orm import Mapped, mapped_column
+
+from db.models.base import Base, Created, JsonList, JsonObject, SoftDeleted, Touched, UuidKey
+
+
+class MediaItem(SoftDeleted, Touched, Base):
+    """One object version in the bucket."""
+
+    __tablename__ = "media_items"
+    __table_args__ = (
+        UniqueConstraint("bucket", "key", "version_id"),
+        CheckConstraint("size_bytes >= 0", name="size_not_negative"),
+        CheckConstraint("duplicate_of_id <> id", name="not_its_own_duplicate"),
+        CheckConstraint(
+            "NOT (holds_hash AND (sha256 IS NULL OR duplicate_of_id IS NOT NULL))", name="holder_is_original"
+        ),
+        CheckConstraint("NOT (holds_hash AND deleted_at IS NOT NULL)", name="holder_lives"),
+        # The first holder of a hash wins here, whatever two workers read a moment before.
+        Index("uq_media_items_hash_holder", "sha256", unique=True, postgresql_where="holds_hash"),
+        Index(
+            "ix_media_items_duplicate_of_id",
+            "duplicate_of_id",
+            postgresql_where="duplicate_of_id IS NOT NULL",
+        ),
+        Index("ix_media_items_living", desc("created_at"), "id", postgresql_where="deleted_at IS NULL"),
+    )
+
+    id: Mapped[UuidKey]
+    bucket: Mapped[str]
+    key: Mapped[str]
+    version_id: Mapped[str] = mapped_column(
+        default="", server_default=""
+    )  #: empty: the bucket is not versioned
+    sequencer: Mapped[str] = mapped_column(default="", server_default="")  #: S3's order of events for one key
+    etag: Mapped[str | None]
+    size_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    content_type: Mapped[str | None]
+    entity_type: Mapped[str] = mapped_column(default="media_item", server_default="media_item")
+    entity_id: Mapped[UUID | None]
+    mime_type: Mapped[str | None]
+    kind: Mapped[str | None]
+    sha256: Mapped[str | None]
+    holds_hash: Mapped[bool] = mapped_column(default=False, server_default="false")
+    duplicate_of_id: Mapped[UUID | None] = mapped_column(ForeignKey("media_items.id", ondelete="SET NULL"))
+    width: Mapped[int | None]  #: pixels, orientation applied
+    height: Mapped[int | None]
+    duration_seconds: Mapped[float | None]
+    captured_at: Mapped[datetime | None]
+    latitude: Mapped[float | None]  #: degrees
+    longitude: Mapped[float | None]
+    thumbhash: Mapped[str | None]  #: base64
+    #: what the metadata stage found, as it found it ("metadata" is taken by SQLAlchemy)
+    details: Mapped[dict[str, Any]] = mapped_column("metadata", JSONB, server_default="{}", default=dict)
+    warnings: Mapped[JsonList]
+    created_at: Mapped[Created]
+
+
+class Thumbnail(Base):
+    """The current object of one variant of one entity. The objects themselves never change."""
+
+    __tablename__ = "thumbnails"
+    __table_args__ = (
+        UniqueConstraint("entity_type", "entity_id", "size_variant"),
+        Index("ix_thumbnails_media_item_id", "media_item_id"),
+    )
+
+    thumbnail_id: Mapped[UuidKey]
+    entity_type: Mapped[str]
+    entity_id: Mapped[UUID]
+    size_variant: Mapped[str]
+    media_item_id: Mapped[UUID] = mapped_column(ForeignKey("media_items.id", ondelete="CASCADE"))
+    file_reference: Mapped[str]  #: key in the thumbnail bucket
+    width: Mapped[int]
+    height: Mapped[int]
+    file_size_bytes: Mapped[int] = mapped_column(BigInteger)
+    content_type: Mapped[str] = mapped_column(default="image/jpeg", server_default="image/jpeg")
+    created_at: Mapped[Created]
+    processed_at: Mapped[Created]
+
+
+class SearchDocument(Touched, Base):
+    """What a media item can be found by."""
+
+    __tablename__ = "search_documents"
+    __table_args__ = (Index("ix_search_documents_document", "document", postgresql_using="gin"),)
+
+    media_item_id: Mapped[UUID] = mapped_column(
+        ForeignKey("media_items.id", ondelete="CASCADE"), primary_key=True
+    )
+    entity_type: Mapped[str]
+    entity_id: Mapped[UUID]
+    title: Mapped[str]  #: weight A: names
+    keywords: Mapped[str] = mapped_column(
+        default="", server_default=""
+    )  #: weight B: camera, kind, type, year
+    body: Mapped[str] = mapped_column(default="", server_default="")  #: weight D: text found inside
+    facets: Mapped[JsonObject]
+    document: Mapped[Any] = mapped_column(
+        TSVECTOR,
+        Computed(
+            "setweight(to_tsvector('simple', title), 'A') || setweight(to_tsvector('english', title), 'A')"
+            " || setweight(to_tsvector('simple', keywords), 'B')"
+            " || setweight(to_tsvector('english', body), 'D')",
+            persisted=True,
+        ),
+    )

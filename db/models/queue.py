@@ -1,0 +1,204 @@
+"""Jobs, their queue rows, each attempt, what was given up on, and the lanes."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    Sequence,
+    SmallInteger,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from db.models.base import Base, Created, JsonList, JsonObject, Touched, UuidKey, in_list, one_of
+from db.models.media import MediaItem
+from pipeline.states import ACTIVE, DUE, FINAL, JOB_ACTIVE, JOB_FINAL, JobStatus, TaskStatus
+from pipeline.workflows import PRIORITY_DEFAULT, PRIORITY_MAX, PRIORITY_MIN, StageName, WorkflowType
+
+#: Grows with every claim, is never reset: one number names one attempt in the whole system. It is the fence.
+TOKEN = Sequence("processing_token_seq", metadata=Base.metadata)
+
+FINAL_SQL, DUE_SQL, ACTIVE_SQL = in_list(FINAL), in_list(DUE), in_list(ACTIVE)
+JOB_FINAL_SQL, JOB_ACTIVE_SQL = in_list(JOB_FINAL), in_list(JOB_ACTIVE)
+
+
+class Outcome(StrEnum):
+    """How an attempt ended."""
+
+    COMPLETED = "completed"
+    SKIPPED = "skipped"
+    RETRYING = "retrying"  #: failed, and will be tried again
+    FAILED = "failed"  #: failed for good
+    CANCELLED = "cancelled"  #: ended from outside while it ran
+    LOST = "lost"  #: the lease ended without a word
+
+
+class DeadLetterReason(StrEnum):
+    """Why something is in ``dead_letters``."""
+
+    PERMANENT_ERROR = "permanent_error"  #: bad input
+    ATTEMPTS_EXHAUSTED = "attempts_exhausted"  #: failed as often as it may
+    WORKER_LOST = "worker_lost"  #: its process died as often as it may
+    NOT_OURS = "not_ours"  #: a message that names no row, or no object event
+
+
+class ProcessingJob(Touched, Base):
+    """One run of a workflow on a media item."""
+
+    __tablename__ = "processing_jobs"
+    __table_args__ = (
+        one_of("workflow_type", WorkflowType),
+        one_of("status", JobStatus),
+        CheckConstraint(f"priority BETWEEN {PRIORITY_MIN} AND {PRIORITY_MAX}", name="priority_in_range"),
+        CheckConstraint(
+            f"(status IN ({JOB_FINAL_SQL})) = (completed_at IS NOT NULL)", name="completed_at_iff_final"
+        ),
+        Index(
+            "uq_processing_jobs_active",
+            "media_item_id",
+            "workflow_type",
+            unique=True,
+            postgresql_where=f"status IN ({JOB_ACTIVE_SQL})",
+        ),
+        Index("ix_processing_jobs_media_item_id", "media_item_id"),
+        Index("ix_processing_jobs_status_id", "status", "id"),
+    )
+
+    id: Mapped[UuidKey]
+    media_item_id: Mapped[UUID] = mapped_column(ForeignKey("media_items.id", ondelete="CASCADE"))
+    workflow_type: Mapped[str]
+    status: Mapped[str] = mapped_column(default=JobStatus.QUEUED)
+    priority: Mapped[int] = mapped_column(SmallInteger, default=PRIORITY_DEFAULT)
+    config: Mapped[JsonObject]
+    warnings: Mapped[JsonList]
+    requested_by: Mapped[str] = mapped_column(default="system")
+    error_code: Mapped[str | None]
+    error_message: Mapped[str | None]
+    created_at: Mapped[Created]
+    started_at: Mapped[datetime | None]
+    completed_at: Mapped[datetime | None]
+
+    media_item: Mapped[MediaItem] = relationship()
+    rows: Mapped[list[QueueRow]] = relationship(back_populates="job", order_by="QueueRow.position")
+
+
+class QueueRow(Touched, Base):
+    """One stage of one job. Its status is written by ``db.queue`` alone."""
+
+    __tablename__ = "processing_queue"
+    __table_args__ = (
+        UniqueConstraint("job_id", "position"),
+        one_of("job_type", StageName),
+        one_of("status", TaskStatus),
+        CheckConstraint(
+            f"(status IN ({FINAL_SQL})) = (completed_at IS NOT NULL)", name="completed_at_iff_final"
+        ),
+        CheckConstraint(
+            "(status = 'processing') = (lease_expires_at IS NOT NULL)", name="lease_iff_processing"
+        ),
+        CheckConstraint("status <> 'processing' OR token IS NOT NULL", name="token_while_processing"),
+        CheckConstraint("attempts >= 0 AND crashes >= 0", name="budgets_not_negative"),
+        # Partial on the living states only: what is finished costs a claim and a sweep nothing.
+        Index(
+            "ix_processing_queue_unpublished",
+            "available_at",
+            postgresql_where=f"status IN ({DUE_SQL}) AND published_at IS NULL",
+        ),
+        Index("ix_processing_queue_due", "queue", "available_at", postgresql_where=f"status IN ({DUE_SQL})"),
+        Index("ix_processing_queue_leases", "lease_expires_at", postgresql_where="status = 'processing'"),
+        Index("ix_processing_queue_active", "queue", "status", postgresql_where=f"status IN ({ACTIVE_SQL})"),
+        Index("ix_processing_queue_status_id", "status", "id"),
+    )
+
+    id: Mapped[UuidKey]
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("processing_jobs.id", ondelete="CASCADE"))
+    job_type: Mapped[str]
+    position: Mapped[int] = mapped_column(SmallInteger)
+    queue: Mapped[str]
+    status: Mapped[str]
+    token: Mapped[int | None] = mapped_column(BigInteger, unique=True)
+    attempts: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
+    max_attempts: Mapped[int] = mapped_column(SmallInteger, default=3)
+    crashes: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
+    max_crashes: Mapped[int] = mapped_column(SmallInteger, default=3)
+    available_at: Mapped[Created]
+    published_at: Mapped[datetime | None]
+    lease_expires_at: Mapped[datetime | None]
+    worker: Mapped[str | None]
+    started_at: Mapped[datetime | None]
+    completed_at: Mapped[datetime | None]
+    result: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    processor_version: Mapped[str | None]
+    error_code: Mapped[str | None]
+    error_message: Mapped[str | None]
+    created_at: Mapped[Created]
+
+    job: Mapped[ProcessingJob] = relationship(back_populates="rows")
+    tries: Mapped[list[Attempt]] = relationship(order_by="Attempt.token")
+
+
+class Attempt(Base):
+    """One try of a queue row: who, when, how it ended, what it cost."""
+
+    __tablename__ = "processing_attempts"
+    __table_args__ = (
+        one_of("outcome", Outcome),
+        CheckConstraint("(outcome IS NULL) = (finished_at IS NULL)", name="finished_iff_outcome"),
+        Index("ix_processing_attempts_row_id", "row_id"),
+    )
+
+    token: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    row_id: Mapped[UUID] = mapped_column(ForeignKey("processing_queue.id", ondelete="CASCADE"))
+    worker: Mapped[str]
+    started_at: Mapped[Created]
+    finished_at: Mapped[datetime | None]
+    outcome: Mapped[str | None]
+    error_code: Mapped[str | None]
+    error_message: Mapped[str | None]
+    duration_ms: Mapped[int | None]  #: wall clock of the stage itself
+    cpu_ms: Mapped[int | None]  #: user and system time of the process in the stage
+
+
+class DeadLetter(Base):
+    """What was given up on, or was never ours. SQS holds a copy once ``dead_lettered_at`` is set."""
+
+    __tablename__ = "dead_letters"
+    __table_args__ = (
+        one_of("reason", DeadLetterReason),
+        Index("ix_dead_letters_unsent", "created_at", postgresql_where="dead_lettered_at IS NULL"),
+        Index("ix_dead_letters_job_id", "job_id"),
+        Index("ix_dead_letters_row_id", "row_id"),
+    )
+
+    id: Mapped[UuidKey]
+    row_id: Mapped[UUID | None] = mapped_column(ForeignKey("processing_queue.id", ondelete="SET NULL"))
+    job_id: Mapped[UUID | None] = mapped_column(ForeignKey("processing_jobs.id", ondelete="SET NULL"))
+    media_item_id: Mapped[UUID | None] = mapped_column(ForeignKey("media_items.id", ondelete="SET NULL"))
+    queue: Mapped[str | None]  #: where the message came from, or the lane of the row
+    job_type: Mapped[str | None]
+    reason: Mapped[str]
+    error_code: Mapped[str]
+    error_message: Mapped[str]
+    body: Mapped[str | None]  #: the message as it was, for what was never ours
+    created_at: Mapped[Created]
+    dead_lettered_at: Mapped[datetime | None]  #: when the copy was sent to the SQS dead-letter queue
+
+
+class PausedLane(Base):
+    """A lane that an operator paused. No row: not paused."""
+
+    __tablename__ = "paused_lanes"
+
+    queue: Mapped[str] = mapped_column(primary_key=True)
+    paused_at: Mapped[Created]
+    paused_by: Mapped[str]
+    reason: Mapped[str | None]

@@ -1,0 +1,64 @@
+"""The queue of rows: the only writer of status.
+
+Every function works in the caller's transaction, which should be short: begin, one call, commit. Nothing
+here talks to the broker; what a call makes due is published after the commit (``tasks.dispatch``), and by
+the steward where that was lost. Every writer locks the job's row first, then queue rows, then the hash.
+"""
+
+from db.queue.claim import (
+    Answer,
+    Claimed,
+    Exhausted,
+    Final,
+    Leased,
+    NotDue,
+    Paused,
+    Pending,
+    Unknown,
+    asset_of,
+    claim,
+)
+from db.queue.control import cancel_job, pause_lane, resume_lane, retry_job
+from db.queue.enqueue import active_job_id, enqueue
+from db.queue.publish import SQS_MAX_DELAY, Ticket, give_back, win_ticket
+from db.queue.rescue import expired, release_expired, unpublished, waiting_since
+from db.queue.settle import Again, Cost, Effect, Fenced, GaveUp, Settled, complete, fail
+from db.queue.stats import Stats, stats
+
+__all__ = [
+    "SQS_MAX_DELAY",
+    "Again",
+    "Answer",
+    "Claimed",
+    "Cost",
+    "Effect",
+    "Exhausted",
+    "Fenced",
+    "Final",
+    "GaveUp",
+    "Leased",
+    "NotDue",
+    "Paused",
+    "Pending",
+    "Settled",
+    "Stats",
+    "Ticket",
+    "Unknown",
+    "active_job_id",
+    "asset_of",
+    "cancel_job",
+    "claim",
+    "complete",
+    "enqueue",
+    "expired",
+    "fail",
+    "give_back",
+    "pause_lane",
+    "release_expired",
+    "resume_lane",
+    "retry_job",
+    "stats",
+    "unpublished",
+    "waiting_since",
+    "win_ticket",
+]

@@ -1,0 +1,90 @@
+"""Jobs come into being here: the job and all its rows in one transaction."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+from uuid_utils.compat import uuid7
+
+from db.models import MediaItem, ProcessingJob, QueueRow
+from pipeline.errors import ConflictError, NotFoundError
+from pipeline.lanes import lane_for
+from pipeline.states import JOB_ACTIVE, JobStatus, TaskStatus
+from pipeline.workflows import PRIORITY_DEFAULT, stages_of
+
+
+def enqueue(
+    session: Session,
+    *,
+    media_item_id: UUID,
+    workflow: str,
+    priority: int = PRIORITY_DEFAULT,
+    config: dict[str, Any] | None = None,
+    requested_by: str = "system",
+    max_attempts: int = 3,
+    max_crashes: int = 3,
+) -> ProcessingJob:
+    """Add a job of ``workflow`` for a media item: the first row due now, the others pending.
+
+    Nothing is published: the caller commits, then publishes (``tasks.dispatch.publish_job``).
+
+    Raises:
+        NotFoundError: there is no such media item, or it is deleted.
+        ConflictError: the item has an active job of this workflow already.
+        InvalidRequestError: the workflow or the priority is none that exists.
+    """
+    stages, lane = stages_of(workflow), lane_for(priority)
+    item = session.get(MediaItem, media_item_id, with_for_update={"read": True, "key_share": True})
+    if item is None or item.deleted_at is not None:
+        raise NotFoundError(f"There is no media item {media_item_id}, or it was deleted.")
+    job_id = session.scalar(
+        insert(ProcessingJob)
+        .values(
+            id=uuid7(),
+            media_item_id=media_item_id,
+            workflow_type=workflow,
+            status=JobStatus.QUEUED,
+            priority=priority,
+            config=config or {},
+            requested_by=requested_by,
+        )
+        .on_conflict_do_nothing(
+            index_elements=["media_item_id", "workflow_type"],
+            index_where=ProcessingJob.status.in_(sorted(JOB_ACTIVE)),
+        )
+        .returning(ProcessingJob.id)
+    )
+    if job_id is None:
+        active = active_job_id(session, media_item_id, workflow)
+        raise ConflictError(
+            f"Media item {media_item_id} has an active {workflow} job ({active}); wait for it or cancel it."
+        )
+    session.add_all(
+        QueueRow(
+            job_id=job_id,
+            job_type=stage,
+            position=position,
+            queue=lane,
+            status=TaskStatus.PENDING if position else TaskStatus.QUEUED,
+            max_attempts=max_attempts,
+            max_crashes=max_crashes,
+        )
+        for position, stage in enumerate(stages)
+    )
+    session.flush()
+    return session.get_one(ProcessingJob, job_id)
+
+
+def active_job_id(session: Session, media_item_id: UUID, workflow: str) -> UUID | None:
+    """The active job of ``workflow`` for a media item, if there is one."""
+    return session.scalar(
+        select(ProcessingJob.id).where(
+            ProcessingJob.media_item_id == media_item_id,
+            ProcessingJob.workflow_type == workflow,
+            ProcessingJob.status.in_(JOB_ACTIVE),
+        )
+    )

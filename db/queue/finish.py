@@ -1,0 +1,154 @@
+"""How rows and jobs end. Called by settle, rescue and cancel, in a transaction that holds the job's row."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from db import audit
+from db.models import Attempt, DeadLetter, DeadLetterReason, MediaItem, Outcome, ProcessingJob, QueueRow
+from db.queue import originals
+from pipeline.states import ACTIVE, JobStatus, TaskStatus
+
+LONGEST_MESSAGE = 2_000  #: characters of an error that are kept
+
+
+def lock_job(session: Session, job_id: UUID) -> ProcessingJob:
+    """The job's row, locked until the transaction ends: the first lock of every writer."""
+    return session.get_one(ProcessingJob, job_id, with_for_update=True, populate_existing=True)
+
+
+def close_attempt(
+    session: Session,
+    token: int,
+    outcome: Outcome,
+    *,
+    error: tuple[str, str] | None = None,
+    duration_ms: int | None = None,
+    cpu_ms: int | None = None,
+) -> None:
+    """Write how the attempt ended, once; ``error`` is code and sentence."""
+    session.execute(
+        update(Attempt)
+        .where(Attempt.token == token, Attempt.outcome.is_(None))
+        .values(
+            finished_at=func.clock_timestamp(),
+            outcome=outcome,
+            error_code=error[0] if error else None,
+            error_message=error[1][:LONGEST_MESSAGE] if error else None,
+            duration_ms=duration_ms,
+            cpu_ms=cpu_ms,
+        )
+        .execution_options(synchronize_session=False)
+    )
+
+
+def end_rows(session: Session, job_id: UUID, status: TaskStatus) -> int:
+    """Move every row of the job that is not final to ``status``; returns how many moved."""
+    moved = session.execute(
+        update(QueueRow)
+        .where(QueueRow.job_id == job_id, QueueRow.status.in_(ACTIVE))
+        .values(status=status, completed_at=func.clock_timestamp(), lease_expires_at=None)
+        .returning(QueueRow.token, QueueRow.started_at)
+        .execution_options(synchronize_session=False)
+    ).all()
+    for token, _ in moved:
+        if token is not None:
+            close_attempt(session, token, Outcome.CANCELLED)
+    return len(moved)
+
+
+def give_up(
+    session: Session, job: ProcessingJob, row_id: UUID, *, reason: DeadLetterReason, error: tuple[str, str]
+) -> DeadLetter:
+    """Fail a row that is processing, and its job: rows after it cancelled, a dead letter, one summary."""
+    code, message = error[0], error[1][:LONGEST_MESSAGE]
+    row = session.execute(
+        update(QueueRow)
+        .where(QueueRow.id == row_id)
+        .values(
+            status=TaskStatus.FAILED,
+            completed_at=func.clock_timestamp(),
+            lease_expires_at=None,
+            error_code=code,
+            error_message=message,
+        )
+        .returning(QueueRow.queue, QueueRow.job_type)
+        .execution_options(synchronize_session=False)
+    ).one()
+    end_rows(session, job.id, TaskStatus.CANCELLED)
+    letter = DeadLetter(
+        row_id=row_id,
+        job_id=job.id,
+        media_item_id=job.media_item_id,
+        queue=row.queue,
+        job_type=row.job_type,
+        reason=reason,
+        error_code=code,
+        error_message=message,
+    )
+    session.add(letter)
+    job.error_code, job.error_message = code, message
+    finish_job(session, job, JobStatus.FAILED, {"failed_stage": row.job_type, "reason": reason})
+    # Equal bytes fail alike: after a permanent error no duplicate takes the original's place.
+    originals.release(session, job.media_item_id, promote=reason != DeadLetterReason.PERMANENT_ERROR)
+    session.flush()
+    return letter
+
+
+def finish_job(
+    session: Session, job: ProcessingJob, status: JobStatus, details: dict[str, Any], *, actor: str = "system"
+) -> None:
+    """Make the job final and write its one audit summary."""
+    job.status = status
+    job.completed_at = session.scalar(select(func.clock_timestamp()))
+    item = session.get_one(MediaItem, job.media_item_id)
+    audit.record(
+        session,
+        entity_type="processing_job",
+        entity_id=job.id,
+        action=f"job_{status}",
+        actor=actor,
+        details={
+            "workflow_type": job.workflow_type,
+            "media_item_id": str(item.id),
+            "bucket": item.bucket,
+            "key": item.key,
+            "error_code": job.error_code,
+            "error_message": job.error_message,
+            "warnings": job.warnings,
+            "stages": _stages(session, job.id),
+            **details,
+        },
+    )
+    session.flush()
+
+
+def _stages(session: Session, job_id: UUID) -> list[dict[str, Any]]:
+    """Each stage with how it ended and what its attempts cost."""
+    found = session.execute(
+        select(
+            QueueRow.job_type,
+            QueueRow.status,
+            QueueRow.processor_version,
+            func.count(Attempt.token),
+            func.sum(Attempt.duration_ms),
+        )
+        .outerjoin(Attempt, Attempt.row_id == QueueRow.id)
+        .where(QueueRow.job_id == job_id)
+        .group_by(QueueRow.id)
+        .order_by(QueueRow.position)
+    )
+    return [
+        {
+            "stage": stage,
+            "status": status,
+            "version": version,
+            "tries": tries,
+            "ms": None if ms is None else int(ms),
+        }
+        for stage, status, version, tries, ms in found
+    ]

@@ -1,0 +1,182 @@
+"""The end of an attempt: one transaction, fenced by the token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy.orm import Session
+
+from db.models import Attempt, DeadLetterReason, Outcome, ProcessingJob, QueueRow
+from db.queue.claim import Claimed
+from db.queue.finish import LONGEST_MESSAGE, close_attempt, end_rows, finish_job, give_up, lock_job
+from pipeline.errors import DailiesError, InfrastructureError, PermanentStageError
+from pipeline.retry import RetryPolicy
+from pipeline.states import ACTIVE, JobStatus, TaskStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What an attempt cost, in milliseconds."""
+
+    duration_ms: int
+    cpu_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What a stage's effect asks of the chain."""
+
+    skip_rest: bool = False  #: the rows after this one do not apply
+    summary: dict[str, Any] = field(default_factory=dict)  #: for the audit entry, if the job ends here
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The attempt's success is in the database. ``successor`` is due now, or None at the end of the chain."""
+
+    successor: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """The attempt's failure is in the database; the row is due again after ``delay``."""
+
+    delay: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class GaveUp:
+    """The row and its job have failed; ``dead_letter_id`` says why."""
+
+    dead_letter_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """The row is not ours any more: nothing was changed."""
+
+
+def complete(
+    session: Session,
+    claim: Claimed,
+    *,
+    effect: Callable[[Session], Effect],
+    result: dict[str, Any],
+    version: str,
+    warnings: tuple[str, ...] = (),
+    cost: Cost,
+) -> Settled | Fenced:
+    """Settle a success: the row, the stage's effect, the successor, the job, the audit entry if it ends."""
+    job = lock_job(session, claim.job_id)
+    position = session.scalar(
+        update(QueueRow)
+        .where(*_ours(claim))
+        .values(
+            status=TaskStatus.COMPLETED,
+            completed_at=func.clock_timestamp(),
+            lease_expires_at=None,
+            result=result,
+            processor_version=version,
+        )
+        .returning(QueueRow.position)
+        .execution_options(synchronize_session=False)
+    )
+    if position is None:
+        return Fenced()
+    close_attempt(session, claim.token, Outcome.COMPLETED, duration_ms=cost.duration_ms, cpu_ms=cost.cpu_ms)
+    if warnings:
+        job.warnings = [*job.warnings, *warnings]
+    outcome = effect(session)
+    if outcome.skip_rest:
+        end_rows(session, job.id, TaskStatus.SKIPPED)
+    return Settled(_advance(session, job, position, outcome.summary))
+
+
+def fail(
+    session: Session, claim: Claimed, error: DailiesError, policy: RetryPolicy, *, cost: Cost
+) -> Again | GaveUp | Fenced:
+    """Settle a failure: due again by ``policy``, or given up on with a dead letter."""
+    job = lock_job(session, claim.job_id)
+    held = session.scalar(select(QueueRow.id).where(*_ours(claim)).with_for_update())
+    if held is None:
+        return Fenced()
+    wait = policy.delay_for(_tries(session, claim, error), error)
+    close_attempt(
+        session,
+        claim.token,
+        Outcome.FAILED if wait is None else Outcome.RETRYING,
+        error=(error.code, error.message),
+        duration_ms=cost.duration_ms,
+        cpu_ms=cost.cpu_ms,
+    )
+    costs_attempt = 0 if isinstance(error, InfrastructureError) else 1
+    session.execute(
+        update(QueueRow)
+        .where(QueueRow.id == claim.row_id)
+        .values(attempts=QueueRow.attempts + costs_attempt)
+        .execution_options(synchronize_session=False)
+    )
+    if wait is None:
+        permanent = isinstance(error, PermanentStageError)
+        reason = DeadLetterReason.PERMANENT_ERROR if permanent else DeadLetterReason.ATTEMPTS_EXHAUSTED
+        letter = give_up(session, job, claim.row_id, reason=reason, error=(error.code, error.message))
+        return GaveUp(letter.id)
+    session.execute(
+        update(QueueRow)
+        .where(QueueRow.id == claim.row_id)
+        .values(
+            status=TaskStatus.RETRYING,
+            available_at=func.clock_timestamp() + wait,
+            published_at=None,
+            lease_expires_at=None,
+            error_code=error.code,
+            error_message=error.message[:LONGEST_MESSAGE],
+        )
+        .execution_options(synchronize_session=False)
+    )
+    return Again(wait)
+
+
+def _ours(claim: Claimed) -> tuple[ColumnElement[bool], ...]:
+    """The fence: this row, this token, still processing."""
+    return (
+        QueueRow.id == claim.row_id,
+        QueueRow.token == claim.token,
+        QueueRow.status == TaskStatus.PROCESSING,
+    )
+
+
+def _tries(session: Session, claim: Claimed, error: DailiesError) -> int:
+    """Which try has failed, counted from 1: of the budget, or of all there were for errors that cost none."""
+    if not isinstance(error, InfrastructureError):
+        return claim.attempts + 1
+    counted = session.scalar(select(func.count()).select_from(Attempt).where(Attempt.row_id == claim.row_id))
+    return max(counted or 1, 1)
+
+
+def _advance(session: Session, job: ProcessingJob, position: int, summary: dict[str, Any]) -> UUID | None:
+    """Make the successor due, from pending and only from there; end the job when nothing is left."""
+    successor = session.scalar(
+        update(QueueRow)
+        .where(
+            QueueRow.job_id == job.id,
+            QueueRow.position == position + 1,
+            QueueRow.status == TaskStatus.PENDING,
+        )
+        .values(status=TaskStatus.QUEUED, available_at=func.clock_timestamp(), published_at=None)
+        .returning(QueueRow.id)
+        .execution_options(synchronize_session=False)
+    )
+    if successor is None and not _any_active(session, job.id):
+        finish_job(session, job, JobStatus.COMPLETED, summary)
+    return successor
+
+
+def _any_active(session: Session, job_id: UUID) -> bool:
+    living = select(QueueRow.id).where(QueueRow.job_id == job_id, QueueRow.status.in_(ACTIVE))
+    return session.scalar(living.limit(1)) is not None

@@ -1,0 +1,109 @@
+"""Every error raised on purpose.
+
+DailiesError
+├── ConfigurationError            a setting is missing or contradicts another
+├── NotFoundError                 the thing asked for does not exist
+├── ConflictError                 the thing exists and is in another state than the request needs
+│   └── IllegalTransitionError    a status may not follow another (pipeline.states)
+├── InvalidRequestError           the request cannot be understood; says which field
+├── NotOursError                  a message that is no work of ours; says why
+└── StageError                    a stage could not do its work
+    ├── PermanentStageError       bad input: the same bytes fail alike, never retried
+    ├── TransientStageError       may go better next time: retried by pipeline.retry, costs an attempt
+    └── InfrastructureError       database, broker or store not answering: retried, costs no attempt
+
+Every one has a stable ``code`` in capitals, for machines, and a sentence that says what is wrong
+and what to do.
+"""
+
+from __future__ import annotations
+
+
+class DailiesError(Exception):
+    """Root of the tree. ``code`` is stable and machine-readable, ``str(error)`` is for people."""
+
+    code = "INTERNAL_ERROR"
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        super().__init__(message)
+        if code is not None:
+            self.code = code
+
+    @property
+    def message(self) -> str:
+        """The sentence for people."""
+        return str(self)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle with the code: Celery carries errors from pool children to their parent."""
+        return (_rebuild, (type(self), str(self), self.code))
+
+
+def _rebuild(cls: type[DailiesError], message: str, code: str) -> DailiesError:
+    error = cls.__new__(cls)
+    DailiesError.__init__(error, message, code=code)
+    return error
+
+
+class ConfigurationError(DailiesError):
+    """A setting is missing or contradicts another."""
+
+    code = "CONFIGURATION_ERROR"
+
+
+class NotFoundError(DailiesError):
+    """The thing asked for does not exist."""
+
+    code = "NOT_FOUND"
+
+
+class ConflictError(DailiesError):
+    """The thing exists and is in another state than the request needs."""
+
+    code = "CONFLICT"
+
+
+class IllegalTransitionError(ConflictError):
+    """A status may not follow another."""
+
+    code = "ILLEGAL_TRANSITION"
+
+
+class InvalidRequestError(DailiesError):
+    """The request cannot be understood. ``field`` names the part that is wrong, where there is one."""
+
+    code = "VALIDATION_ERROR"
+
+    def __init__(self, message: str, *, code: str | None = None, field: str | None = None) -> None:
+        super().__init__(message, code=code)
+        self.field = field
+
+
+class NotOursError(DailiesError):
+    """A message that is no work of ours."""
+
+    code = "NOT_OURS"
+
+
+class StageError(DailiesError):
+    """A stage could not do its work."""
+
+    code = "STAGE_FAILED"
+
+
+class PermanentStageError(StageError):
+    """Bad input: the same bytes fail alike, so it is never retried."""
+
+    code = "BAD_INPUT"
+
+
+class TransientStageError(StageError):
+    """May go better next time: retried by the retry policy, costs an attempt."""
+
+    code = "STAGE_FAILED"
+
+
+class InfrastructureError(StageError):
+    """Database, broker or object store not answering: retried with a capped backoff, costs no attempt."""
+
+    code = "INFRASTRUCTURE_UNAVAILABLE"

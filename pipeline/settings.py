@@ -1,0 +1,91 @@
+"""The one reader of the environment. Nothing is built at import: call ``get_settings()`` where needed."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import ByteSize, Field, PositiveInt, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Seconds = timedelta  # pydantic reads a bare number as seconds, "PT5M" as five minutes
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class Settings(BaseSettings):
+    """Every setting of Dailies; each is read from the environment variable ``DAILIES_<NAME>``.
+
+    Durations take seconds (``300``) or ISO 8601 (``PT5M``), sizes take bytes or ``200MB``.
+    Unknown ``DAILIES_`` variables are refused by ``dailies doctor``, not here: child processes inherit the
+    variables of their siblings.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="DAILIES_", env_file=".env", extra="ignore", frozen=True)
+
+    environment: str = Field(
+        "dev", pattern=r"^[a-z][a-z0-9-]{0,15}$", description="Suffix of AWS resource names."
+    )
+    database_url: SecretStr = Field(
+        SecretStr(""), description="libpq URL: postgresql://user:password@host:port/db"
+    )
+    aws_endpoint_url: str | None = Field(
+        None, description="Where the AWS API answers; empty means AWS itself."
+    )
+    aws_region: str = Field("us-east-1", validation_alias="AWS_DEFAULT_REGION")
+
+    storage_bucket: str = "dailies-storage-dev"
+    thumbnail_bucket: str = "dailies-thumbnails-dev"
+    queue_prefix: str = Field("dailies-dev-", pattern=r"^[A-Za-z0-9_-]{0,40}$")
+
+    api_host: str = "127.0.0.1"
+    api_port: Port = 8000
+    api_url: str | None = Field(
+        None, description="The URL under which clients reach the API; for links in answers."
+    )
+    flower_host: str = "127.0.0.1"
+    flower_port: Port = 5555
+    flower_url: str | None = None
+    flower_basic_auth: SecretStr | None = Field(
+        None, description="user:password; Flower does not start without."
+    )
+
+    db_pool_size: PositiveInt = Field(5, description="Connections a process may hold (API: its thread pool).")
+    worker_concurrency: PositiveInt = Field(2, description="Pool processes of a worker.")
+    lease: Seconds = Field(timedelta(minutes=5), ge=timedelta(seconds=2), le=timedelta(hours=12))
+    visibility_timeout: Seconds = Field(timedelta(minutes=5), ge=timedelta(seconds=2), le=timedelta(hours=12))
+    poll_wait: Seconds = Field(timedelta(seconds=10), ge=timedelta(0), le=timedelta(seconds=20))
+    max_attempts: PositiveInt = 3
+    max_crashes: PositiveInt = 3
+    retry_base: Seconds = timedelta(seconds=5)
+    retry_cap: Seconds = timedelta(minutes=10)
+    soft_time_limit: Seconds = timedelta(minutes=4)
+    hard_time_limit: Seconds = timedelta(minutes=4, seconds=30)
+    steward_interval: Seconds = Field(timedelta(seconds=5), gt=timedelta(0))
+
+    upload_limit: ByteSize = Field(ByteSize(200_000_000), description="Largest file accepted.")
+    spool_dir: Path = Field(Path("var/spool"), description="Local copies of objects being worked on.")
+    spool_limit: ByteSize = Field(ByteSize(5_000_000_000), description="Bytes the spool may hold.")
+    image_pixel_limit: PositiveInt = Field(250_000_000, description="Pixels a picture may have.")
+    jpeg_quality: int = Field(85, ge=1, le=100)
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "console"] = "json"
+
+    @model_validator(mode="after")
+    def _limits_fit_the_lease(self) -> Settings:
+        """A stage must end before its lease does, as long as leases are not renewed."""
+        if not self.soft_time_limit < self.hard_time_limit < min(self.lease, self.visibility_timeout):
+            msg = (
+                "soft_time_limit < hard_time_limit < lease and visibility_timeout must hold: "
+                "a stage has to end before another worker may take its row"
+            )
+            raise ValueError(msg)
+        return self
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The settings of this process, read once."""
+    return Settings()
