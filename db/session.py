@@ -14,6 +14,8 @@ from pipeline.errors import InfrastructureError
 
 Sessions = sessionmaker[Session]
 
+__all__ = ["Engine", "Sessions", "advisory_lock", "guarded", "make_engine", "ping", "session_factory"]
+
 #: No statement of the engine takes longer; an ad-hoc report sets its own.
 STATEMENT_TIMEOUT_MS = 30_000
 LOCK_TIMEOUT_MS = 10_000
@@ -43,6 +45,19 @@ def make_engine(database_url: str, *, pool_size: int = 5) -> Engine:
 def session_factory(engine: Engine) -> Sessions:
     """Sessions on ``engine``; loaded objects stay readable after the commit."""
     return sessionmaker(engine, expire_on_commit=False)
+
+
+@contextmanager
+def advisory_lock(engine: Engine, key: int) -> Iterator[bool]:
+    """Try to hold the lock ``key`` for the block; yields whether it is held. No transaction stays open."""
+    with engine.connect() as plain:
+        connection = plain.execution_options(isolation_level="AUTOCOMMIT")
+        held = bool(connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}))
+        try:
+            yield held
+        finally:
+            if held:
+                connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": key})
 
 
 def ping(engine: Engine) -> None:

@@ -1,0 +1,1 @@
+"""Celery on SQS: the only place that knows the broker."""

@@ -19,7 +19,8 @@ from db.queue.claim import (
     claim,
 )
 from db.queue.control import cancel_job, pause_lane, resume_lane, retry_job
-from db.queue.enqueue import active_job_id, enqueue
+from db.queue.enqueue import active_job_id, due_row, enqueue
+from db.queue.letters import keep_foreign, mark_copied, without_copy
 from db.queue.publish import SQS_MAX_DELAY, Ticket, give_back, win_ticket
 from db.queue.rescue import expired, release_expired, unpublished, waiting_since
 from db.queue.settle import Again, Cost, Effect, Fenced, GaveUp, Settled, complete, fail
@@ -49,10 +50,13 @@ __all__ = [
     "cancel_job",
     "claim",
     "complete",
+    "due_row",
     "enqueue",
     "expired",
     "fail",
     "give_back",
+    "keep_foreign",
+    "mark_copied",
     "pause_lane",
     "release_expired",
     "resume_lane",
@@ -61,4 +65,5 @@ __all__ = [
     "unpublished",
     "waiting_since",
     "win_ticket",
+    "without_copy",
 ]

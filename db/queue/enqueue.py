@@ -12,8 +12,8 @@ from uuid_utils.compat import uuid7
 
 from db.models import MediaItem, ProcessingJob, QueueRow
 from pipeline.errors import ConflictError, NotFoundError
-from pipeline.lanes import lane_for
-from pipeline.states import JOB_ACTIVE, JobStatus, TaskStatus
+from pipeline.queues import lane_for
+from pipeline.states import DUE, JOB_ACTIVE, JobStatus, TaskStatus
 from pipeline.workflows import PRIORITY_DEFAULT, stages_of
 
 
@@ -77,6 +77,16 @@ def enqueue(
     )
     session.flush()
     return session.get_one(ProcessingJob, job_id)
+
+
+def due_row(session: Session, job_id: UUID) -> UUID | None:
+    """The row of a job that is due, or will be, if there is one."""
+    return session.scalar(
+        select(QueueRow.id)
+        .where(QueueRow.job_id == job_id, QueueRow.status.in_(DUE))
+        .order_by(QueueRow.position)
+        .limit(1)
+    )
 
 
 def active_job_id(session: Session, media_item_id: UUID, workflow: str) -> UUID | None:

@@ -1,0 +1,106 @@
+"""Make what Dailies needs on AWS: buckets, queues, notifications. Doing it again changes nothing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from pipeline.queues import Queue
+from pipeline.settings import Settings
+from tasks.queues import MAX_RECEIVES, REDRIVE, aws_client, sqs_name
+
+#: Days that SQS keeps what was given up on; the longest there is.
+DEAD_LETTER_RETENTION_DAYS = 14
+SECONDS_A_DAY = 86_400
+EVENTS = ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"]
+
+
+def bootstrap(settings: Settings) -> None:
+    """Create what is missing and assert what is there: queues first, then what sends to them."""
+    arns = _queues(settings)
+    s3 = aws_client(settings, "s3")
+    for bucket in (settings.storage_bucket, settings.thumbnail_bucket):
+        _bucket(s3, bucket, settings.aws_region)
+    s3.put_bucket_versioning(Bucket=settings.storage_bucket, VersioningConfiguration={"Status": "Enabled"})
+    _notify(s3, settings, arns[Queue.EVENTS])
+
+
+def _queues(settings: Settings) -> dict[Queue, str]:
+    sqs = aws_client(settings, "sqs")
+    arns: dict[Queue, str] = {}
+    # Dead-letter queues come before the queues that point at them.
+    for queue in sorted(Queue, key=lambda queue: queue in REDRIVE):
+        attributes = {"VisibilityTimeout": str(int(settings.visibility_timeout.total_seconds()))}
+        if queue in REDRIVE:
+            policy = {"deadLetterTargetArn": arns[REDRIVE[queue]], "maxReceiveCount": MAX_RECEIVES}
+            attributes["RedrivePolicy"] = json.dumps(policy)
+        else:
+            attributes["MessageRetentionPeriod"] = str(DEAD_LETTER_RETENTION_DAYS * SECONDS_A_DAY)
+        arns[queue] = _queue(sqs, sqs_name(settings, queue), attributes)
+    url = sqs.get_queue_url(QueueName=sqs_name(settings, Queue.EVENTS))["QueueUrl"]
+    policy = _allow_bucket(arns[Queue.EVENTS], settings.storage_bucket)
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": json.dumps(policy)})
+    return arns
+
+
+def _queue(sqs: Any, name: str, attributes: dict[str, str]) -> str:
+    """Create one queue, or correct its attributes; returns its ARN."""
+    try:
+        url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
+        sqs.set_queue_attributes(QueueUrl=url, Attributes=attributes)
+    except sqs.exceptions.QueueDoesNotExist:
+        url = sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
+    found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
+    arn: str = found["Attributes"]["QueueArn"]
+    return arn
+
+
+def _allow_bucket(queue_arn: str, bucket: str) -> dict[str, Any]:
+    """Only S3, and only for our bucket, may send events."""
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Principal": {"Service": "s3.amazonaws.com"},
+                "Action": "sqs:SendMessage",
+                "Resource": queue_arn,
+                "Condition": {"ArnEquals": {"aws:SourceArn": f"arn:aws:s3:::{bucket}"}},
+            }
+        ],
+    }
+
+
+def _bucket(s3: Any, name: str, region: str) -> None:
+    try:
+        s3.head_bucket(Bucket=name)
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in ("404", "NoSuchBucket"):
+            raise
+        # us-east-1 is the one region that must not be named.
+        where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+        s3.create_bucket(Bucket=name, **where)
+    s3.put_public_access_block(
+        Bucket=name,
+        PublicAccessBlockConfiguration={
+            "BlockPublicAcls": True,
+            "IgnorePublicAcls": True,
+            "BlockPublicPolicy": True,
+            "RestrictPublicBuckets": True,
+        },
+    )
+
+
+def _notify(s3: Any, settings: Settings, queue_arn: str) -> None:
+    """Set the notification, unless it is there: setting it sends a test event each time."""
+    wanted = {"Id": "dailies", "QueueArn": queue_arn, "Events": EVENTS}
+    found = s3.get_bucket_notification_configuration(Bucket=settings.storage_bucket)
+    for present in found.get("QueueConfigurations", []):
+        if present["QueueArn"] == queue_arn and sorted(present["Events"]) == sorted(EVENTS):
+            return
+    s3.put_bucket_notification_configuration(
+        Bucket=settings.storage_bucket,
+        NotificationConfiguration={"QueueConfigurations": [wanted]},
+    )

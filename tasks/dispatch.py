@@ -1,0 +1,112 @@
+"""From committed rows to messages. The only place that publishes; Celery's own canvas and retry do not."""
+
+from __future__ import annotations
+
+import json
+from uuid import UUID
+
+import structlog
+from botocore.exceptions import BotoCoreError, ClientError
+from kombu.exceptions import OperationalError
+
+from db import queue
+from db.models import DeadLetter
+from db.session import Sessions
+from pipeline.errors import InfrastructureError
+from pipeline.queues import Queue
+from pipeline.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+#: Version of what a message says. A worker leaves a newer one to newer workers.
+SCHEMA = 1
+#: The message attribute that marks our own copies on the dead-letter queue: they are never published again.
+COPY_MARK = "dailies"
+
+BROKER_ERRORS = (BotoCoreError, ClientError, OperationalError, OSError)
+
+
+def task_name(stage: str) -> str:
+    """The Celery task of a stage."""
+    return f"dailies.{stage}"
+
+
+def publish(sessions: Sessions, row_id: UUID, *, copy: bool = False) -> bool:
+    """Send the row's message, if it is ours to send: mark, commit, then send.
+
+    Returns whether a message was sent. A broker that does not answer is no error here: the row says that it
+    was not published, and the steward publishes it.
+    """
+    with sessions.begin() as session:
+        ticket = queue.win_ticket(session, row_id, copy=copy)
+    if ticket is None:
+        return False
+    try:
+        _send(ticket)
+    except BROKER_ERRORS as error:
+        log.warning("publish_failed", row_id=str(row_id), error=str(error))
+        with sessions.begin() as session:
+            queue.give_back(session, row_id)
+        return False
+    return True
+
+
+def _send(ticket: queue.Ticket) -> None:
+    from tasks.app import get_app
+
+    get_app().send_task(
+        task_name(ticket.job_type),
+        args=(str(ticket.row_id), SCHEMA),
+        task_id=str(ticket.row_id),
+        queue=ticket.queue,
+        parent_id=None if ticket.predecessor is None else str(ticket.predecessor),
+        root_id=str(ticket.root),
+        **({"DelaySeconds": ticket.delay} if ticket.delay else {}),
+    )
+
+
+def publish_job(sessions: Sessions, job_id: UUID) -> bool:
+    """Publish the row of a job that is due, if there is one."""
+    with sessions() as session:
+        row_id = queue.due_row(session, job_id)
+    return row_id is not None and publish(sessions, row_id)
+
+
+def copy_dead_letters(sessions: Sessions, settings: Settings, *, limit: int = 50) -> int:
+    """Send a marked copy of every dead letter that has none to the SQS dead-letter queue.
+
+    Called when one is written, and by the steward for those whose send was lost. Returns how many were sent.
+    """
+    from tasks.queues import queues_of
+
+    with sessions() as session:
+        letters = queue.without_copy(session, limit=limit)
+    sent: list[UUID] = []
+    queues = queues_of(settings)
+    try:
+        for letter in letters:
+            foreign = letter.queue == Queue.EVENTS
+            queues.client.send_message(
+                QueueUrl=queues.url(Queue.EVENTS_DEAD_LETTER if foreign else Queue.DEAD_LETTER),
+                MessageBody=json.dumps(_copy_of(letter)),
+                MessageAttributes={COPY_MARK: {"DataType": "String", "StringValue": "copy"}},
+            )
+            sent.append(letter.id)
+    except (*BROKER_ERRORS, InfrastructureError) as error:
+        log.warning("dead_letter_copy_failed", error=str(error), left=len(letters) - len(sent))
+    if sent:
+        with sessions.begin() as session:
+            queue.mark_copied(session, sent)
+    return len(sent)
+
+
+def _copy_of(letter: DeadLetter) -> dict[str, str | None]:
+    """Ids and reasons; the row stays the truth, and a foreign body stays in the database."""
+    ids = ("id", "row_id", "job_id", "media_item_id")
+    return {
+        **{name: None if getattr(letter, name) is None else str(getattr(letter, name)) for name in ids},
+        "job_type": letter.job_type,
+        "reason": letter.reason,
+        "error_code": letter.error_code,
+        "error_message": letter.error_message,
+    }

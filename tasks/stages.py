@@ -1,0 +1,222 @@
+"""The Celery tasks: thin shims around claim, work, settle."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from uuid import UUID
+
+import structlog
+from celery import Celery, Task
+from celery.exceptions import Reject, Retry, SoftTimeLimitExceeded
+from structlog.contextvars import bound_contextvars
+
+from db import effects, queue
+from db.effects import Done, Stored
+from db.session import guarded
+from pipeline.errors import DailiesError, InfrastructureError, NotOursError, TransientStageError
+from pipeline.keys import policy_for, thumbnail_key
+from pipeline.stages import STAGES
+from pipeline.stages.base import Context, Stage, StageOutput
+from pipeline.workflows import StageName
+from tasks import dispatch
+from tasks.runtime import Runtime, get_runtime
+
+log = structlog.get_logger(__name__)
+
+#: How long a message of a newer release waits for a newer worker.
+NEWER_SCHEMA_DELAY = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Worked:
+    """A stage that ran: what it left, and what its row keeps."""
+
+    done: Done
+    stage: Stage
+
+
+def register(app: Celery) -> None:
+    """Give ``app`` one task a stage. A failure is the stage's own error, already settled: no traceback."""
+    for name in StageName:
+        app.task(deliver, bind=True, name=dispatch.task_name(name), throws=(DailiesError,), shared=False)
+
+
+def deliver(task: Task, row_id: str, schema: int = dispatch.SCHEMA, *_: Any) -> str:
+    """One delivery of one message: do what the row says. Returns what was done, for the worker's log."""
+    if schema > dispatch.SCHEMA:
+        _leave_to_newer(task)
+    runtime = get_runtime()
+    with bound_contextvars(row_id=row_id, task=task.name):
+        try:
+            with guarded():
+                return _deliver(runtime, UUID(row_id))
+        except InfrastructureError as error:
+            # The row could not be asked, or not be told. The message comes back; the row decides again.
+            log.warning("delivery_postponed", error=error.message, code=error.code)
+            raise Reject(error.message, requeue=True) from error
+
+
+def _leave_to_newer(task: Task) -> None:
+    request = task.request
+    log.info("message_is_newer", task=task.name, args=request.args)
+    task.apply_async(
+        args=request.args,
+        task_id=request.id,
+        queue=request.delivery_info["routing_key"],
+        parent_id=request.parent_id,
+        root_id=request.root_id,
+        DelaySeconds=NEWER_SCHEMA_DELAY,
+    )
+    raise Retry(message="the message is of a newer release", when=NEWER_SCHEMA_DELAY)
+
+
+def _deliver(runtime: Runtime, row_id: UUID) -> str:
+    with runtime.sessions.begin() as session:
+        answer = queue.claim(session, row_id, worker=runtime.worker, lease=runtime.settings.lease)
+    match answer:
+        case queue.Claimed():
+            with bound_contextvars(job_id=str(answer.job_id), token=answer.token):
+                return _work(runtime, answer)
+        case queue.Final(successor) if successor is not None:
+            dispatch.publish(runtime.sessions, successor)
+        case queue.NotDue() | queue.Leased():
+            dispatch.publish(runtime.sessions, row_id, copy=True)
+        case queue.Exhausted():
+            dispatch.copy_dead_letters(runtime.sessions, runtime.settings)
+        case queue.Unknown():
+            _keep_unknown(runtime, row_id)
+    outcome = type(answer).__name__.lower()
+    log.info("delivery_needs_no_work", answer=outcome)
+    return outcome
+
+
+def _keep_unknown(runtime: Runtime, row_id: UUID) -> None:
+    error = NotOursError(
+        f"No queue row has the id {row_id}; it was pruned, or the message is another system's."
+    )
+    with runtime.sessions.begin() as session:
+        queue.keep_foreign(session, source=None, body=str(row_id), error=error)
+    dispatch.copy_dead_letters(runtime.sessions, runtime.settings)
+
+
+def _work(runtime: Runtime, claim: queue.Claimed) -> str:
+    """Run the claimed stage and settle it. No transaction is open while it runs."""
+    stage = STAGES[StageName(claim.job_type)]
+    wall, cpu = time.perf_counter(), time.process_time()
+    found: Done | DailiesError
+    try:
+        found = perform(runtime, stage, claim)
+    except SoftTimeLimitExceeded:
+        limit = timedelta(seconds=round(runtime.settings.soft_time_limit.total_seconds()))
+        found = TransientStageError(
+            f"{stage.name} did not finish within {limit}; the file may be too large for this worker.",
+            code="TIME_LIMIT_EXCEEDED",
+        )
+    except DailiesError as error:
+        found = error
+    except Exception as error:
+        log.exception("stage_raised", stage=stage.name)
+        found = TransientStageError(
+            f"{stage.name} met an unexpected {type(error).__name__}: {error}", code="INTERNAL_ERROR"
+        )
+    cost = queue.Cost(_ms(wall, time.perf_counter()), _ms(cpu, time.process_time()))
+    if isinstance(found, DailiesError):
+        return _settle_failure(runtime, claim, found, cost)
+    return _settle_success(runtime, claim, stage, found, cost)
+
+
+def _ms(start: float, end: float) -> int:
+    return round((end - start) * 1000)
+
+
+def perform(runtime: Runtime, stage: Stage, claim: queue.Claimed) -> Done:
+    """Fetch the file, run the stage, store its renditions under keys that carry the token."""
+    settings, asset = runtime.settings, claim.asset
+    scratch = Path(settings.spool_dir) / "work"
+    scratch.mkdir(parents=True, exist_ok=True)
+    limit = policy_for(asset.key).size_limit or int(settings.upload_limit)
+    with TemporaryDirectory(dir=scratch, prefix=f"{claim.token}-") as folder:
+        file = runtime.spool.fetch(runtime.store, asset, limit) if stage.needs_file else None
+        output = stage.run(
+            asset,
+            Context(
+                file=file,
+                workdir=Path(folder),
+                config=claim.config,
+                size_limit=limit,
+                pixel_limit=settings.image_pixel_limit,
+                jpeg_quality=settings.jpeg_quality,
+            ),
+        )
+        stored = _store(runtime, claim, output)
+    return Done(asset, output.value, output.warnings, stored)
+
+
+def _store(runtime: Runtime, claim: queue.Claimed, output: StageOutput) -> tuple[Stored, ...]:
+    entity_type, entity_id = effects.entity_of(claim.asset)
+    stored = []
+    for rendition in output.renditions:
+        key = thumbnail_key(
+            entity_type=entity_type,
+            entity_id=entity_id,
+            variant=rendition.variant,
+            fingerprint=rendition.fingerprint,
+            token=claim.token,
+            extension=rendition.extension,
+        )
+        runtime.store.put_file(
+            runtime.settings.thumbnail_bucket, key, rendition.path, content_type=rendition.content_type
+        )
+        size = rendition.path.stat().st_size
+        stored.append(
+            Stored(rendition.variant, key, rendition.width, rendition.height, size, rendition.content_type)
+        )
+    return tuple(stored)
+
+
+def _settle_success(
+    runtime: Runtime, claim: queue.Claimed, stage: Stage, done: Done, cost: queue.Cost
+) -> str:
+    with runtime.sessions.begin() as session:
+        outcome = queue.complete(
+            session,
+            claim,
+            effect=lambda inner: effects.apply(inner, stage.name, done),
+            result=done.value.model_dump(mode="json"),
+            version=stage.version,
+            warnings=done.warnings,
+            cost=cost,
+        )
+    match outcome:
+        case queue.Settled(successor):
+            log.info("stage_completed", stage=stage.name, ms=cost.duration_ms, cpu_ms=cost.cpu_ms)
+            if successor is not None:
+                dispatch.publish(runtime.sessions, successor)
+            return "completed"
+        case queue.Fenced():
+            log.warning("stage_fenced", stage=stage.name)
+            return "fenced"
+
+
+def _settle_failure(runtime: Runtime, claim: queue.Claimed, error: DailiesError, cost: queue.Cost) -> str:
+    with runtime.sessions.begin() as session:
+        outcome = queue.fail(session, claim, error, runtime.policy, cost=cost)
+    match outcome:
+        case queue.Again(delay):
+            log.warning(
+                "stage_retrying", error=error.message, code=error.code, retry_in_s=delay.total_seconds()
+            )
+            dispatch.publish(runtime.sessions, claim.row_id)
+            raise Retry(exc=error, when=delay.total_seconds())
+        case queue.GaveUp():
+            log.error("stage_failed", error=error.message, code=error.code)
+            dispatch.copy_dead_letters(runtime.sessions, runtime.settings)
+            raise error
+        case queue.Fenced():
+            log.warning("stage_fenced", error=error.message, code=error.code)
+            return "fenced"
