@@ -25,9 +25,10 @@ def of_items(session: Session, items: Iterable[MediaItem]) -> dict[UUID, list[Th
 
 
 def of_entity(session: Session, entity_type: str, entity_id: UUID) -> Sequence[Thumbnail]:
-    """The thumbnails of an entity, widest first. A media item without any has an empty list.
+    """The thumbnails of an entity, widest first; those of its newest media item where it has none of its own.
 
-    Raises NotFoundError for a media item that does not exist, and for any other entity without a thumbnail.
+    So an entity whose only file is a duplicate has its original's. Raises NotFoundError when nothing is known
+    of the entity.
     """
     if entity_type == MEDIA_ITEM:
         return of_items(session, [get_item(session, entity_id)])[entity_id]
@@ -36,9 +37,18 @@ def of_entity(session: Session, entity_type: str, entity_id: UUID) -> Sequence[T
         .where(Thumbnail.entity_type == entity_type, Thumbnail.entity_id == entity_id)
         .order_by(Thumbnail.width.desc())
     ).all()
-    if not pictures:
-        raise NotFoundError(f"There are no thumbnails of a {entity_type} {entity_id}.")
-    return pictures
+    if pictures:
+        return pictures
+    item = session.scalar(
+        select(MediaItem)
+        .where(MediaItem.entity_type == entity_type, MediaItem.entity_id == entity_id)
+        .where(MediaItem.deleted_at.is_(None))
+        .order_by(MediaItem.id.desc())
+        .limit(1)
+    )
+    if item is None:
+        raise NotFoundError(f"Nothing is known of a {entity_type} {entity_id}.")
+    return of_items(session, [item])[item.id]
 
 
 def get(session: Session, entity_type: str, entity_id: UUID, variant: str) -> Thumbnail:

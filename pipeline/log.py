@@ -38,9 +38,11 @@ def configure(settings: Settings, *, role: str = "") -> None:
     )
     final: list[structlog.typing.Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if settings.log_format == "json":
-        final += [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(default=str)]
+        final += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
     else:
-        final += [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        # The default shows local variables, and with them passwords.
+        plain = structlog.dev.plain_traceback
+        final += [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=final, foreign_pre_chain=shared))
     root = logging.getLogger()

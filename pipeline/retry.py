@@ -25,7 +25,7 @@ class RetryPolicy:
     def ceiling(self, attempt: int) -> timedelta:
         """The longest wait after failed try number ``attempt`` (counted from 1)."""
         doublings = min(attempt - 1, 30)  # past 30 the cap holds for any sensible base, and 2**n stays small
-        return min(self.base * 2**doublings, self.cap)
+        return min(self.base * (1 << doublings), self.cap)
 
     def delay_for(self, attempt: int, error: BaseException, *, draw: float | None = None) -> timedelta | None:
         """Return the wait before the next try, or None to give up.

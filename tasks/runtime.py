@@ -7,11 +7,11 @@ import socket
 from dataclasses import dataclass
 from functools import lru_cache
 
-from pipeline.storage import ObjectStore, Spool
-
 from db.session import Engine, Sessions, make_engine, session_factory
 from pipeline.retry import RetryPolicy
 from pipeline.settings import Settings, get_settings
+from pipeline.spool import Spool
+from pipeline.storage import ObjectStore
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from db import effects, queue
 from db.effects import Done, Stored
 from db.session import guarded
 from pipeline.errors import DailiesError, InfrastructureError, NotOursError, TransientStageError
-from pipeline.keys import policy_for, thumbnail_key
+from pipeline.keys import size_limit_of, thumbnail_key
 from pipeline.stages import STAGES
 from pipeline.stages.base import Context, Stage, StageOutput
 from pipeline.workflows import StageName
@@ -139,7 +139,7 @@ def perform(runtime: Runtime, stage: Stage, claim: queue.Claimed) -> Done:
     settings, asset = runtime.settings, claim.asset
     scratch = Path(settings.spool_dir) / "work"
     scratch.mkdir(parents=True, exist_ok=True)
-    limit = policy_for(asset.key).size_limit or int(settings.upload_limit)
+    limit = size_limit_of(asset.key, int(settings.upload_limit))
     with TemporaryDirectory(dir=scratch, prefix=f"{claim.token}-") as folder:
         file = runtime.spool.fetch(runtime.store, asset, limit) if stage.needs_file else None
         output = stage.run(

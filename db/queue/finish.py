@@ -103,8 +103,8 @@ def finish_job(
     session: Session, job: ProcessingJob, status: JobStatus, details: dict[str, Any], *, actor: str = "system"
 ) -> None:
     """Make the job final and write its one audit summary."""
-    job.status = status
-    job.completed_at = session.scalar(select(func.clock_timestamp()))
+    # Together: a flush between the two would offend the table.
+    job.completed_at, job.status = session.scalar(select(func.clock_timestamp())), status
     item = session.get_one(MediaItem, job.media_item_id)
     audit.record(
         session,

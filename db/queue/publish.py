@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, and_, extract, func, or_, select, update
+from sqlalchemy.orm import Session, aliased
 
 from db.models import QueueRow
 from pipeline.states import DUE, TaskStatus
@@ -35,41 +35,39 @@ def win_ticket(session: Session, row_id: UUID, *, copy: bool = False) -> Ticket 
     found not due, or leased) also replaces a value that has passed. Past SQS's longest delay the row is left
     to the steward, with ``published_at`` cleared.
     """
-    row = session.execute(
-        select(
-            QueueRow.job_id,
-            QueueRow.position,
-            func.greatest(QueueRow.available_at, QueueRow.lease_expires_at) - func.clock_timestamp(),
-        ).where(QueueRow.id == row_id)
-    ).one_or_none()
-    if row is None:
-        return None
-    wait = max(row[2], timedelta())
-    if wait > SQS_MAX_DELAY:
-        session.execute(
-            update(QueueRow).where(QueueRow.id == row_id, QueueRow.status.in_(DUE)).values(published_at=None)
-        )
-        return None
+    now = func.clock_timestamp()
+    due_at = func.greatest(QueueRow.available_at, QueueRow.lease_expires_at, now)
+    other = aliased(QueueRow)
+    of_job = select(other.id).where(other.job_id == QueueRow.job_id)
     won = session.execute(
         update(QueueRow)
-        .where(QueueRow.id == row_id, _may_copy() if copy else _may_publish())
-        .values(published_at=func.clock_timestamp() + wait)
-        .returning(QueueRow.job_type, QueueRow.queue)
+        .where(
+            QueueRow.id == row_id,
+            due_at <= now + SQS_MAX_DELAY,
+            _may_copy() if copy else _may_publish(),
+        )
+        .values(published_at=due_at)
+        .returning(
+            QueueRow.job_type,
+            QueueRow.queue,
+            extract("epoch", QueueRow.published_at - now),
+            of_job.where(other.position == QueueRow.position - 1).scalar_subquery(),
+            of_job.where(other.position == 0).scalar_subquery(),
+        )
         .execution_options(synchronize_session=False)
     ).one_or_none()
     if won is None:
+        if copy:
+            _leave_to_steward(session, row_id)
         return None
-    ids = dict(
-        session.execute(
-            select(QueueRow.position, QueueRow.id).where(
-                QueueRow.job_id == row.job_id, QueueRow.position.in_((0, row.position - 1))
-            )
-        )
-        .tuples()
-        .all()
-    )
-    return Ticket(
-        row_id, won.job_type, won.queue, math.ceil(wait.total_seconds()), ids.get(row.position - 1), ids[0]
+    job_type, queue, wait, predecessor, root = won
+    return Ticket(row_id, job_type, queue, max(math.ceil(wait), 0), predecessor, root)
+
+
+def _leave_to_steward(session: Session, row_id: UUID) -> None:
+    far = QueueRow.available_at > func.clock_timestamp() + SQS_MAX_DELAY
+    session.execute(
+        update(QueueRow).where(QueueRow.id == row_id, QueueRow.status.in_(DUE), far).values(published_at=None)
     )
 
 
