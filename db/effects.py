@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
 
-from pipeline.stages.audit import AuditValue
-from pipeline.stages.dedupe import DedupeValue
-from pipeline.stages.index import IndexValue
-from pipeline.stages.ingest import IngestValue
-from pipeline.stages.metadata import MetadataValue
 from pydantic import BaseModel
-from sqlalchemy import func, update
+from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from db.models import MediaItem, SearchDocument, Thumbnail
 from db.queue import originals
 from db.queue.settle import Effect
+from pipeline.stages.audit import AuditValue
 from pipeline.stages.base import Asset
+from pipeline.stages.dedupe import DedupeValue
+from pipeline.stages.index import IndexValue
+from pipeline.stages.ingest import IngestValue
+from pipeline.stages.metadata import MetadataValue
 from pipeline.workflows import StageName
 
 
@@ -87,19 +87,20 @@ def _dedupe(session: Session, done: Done) -> Effect:
 def _metadata(session: Session, done: Done) -> Effect:
     value = _value(done, MetadataValue)
     latitude, longitude = value.gps or (None, None)
-    _change_item(
-        session,
-        done,
-        width=value.width,
-        height=value.height,
-        duration_seconds=value.duration_seconds,
-        captured_at=value.captured_at,
-        latitude=latitude,
-        longitude=longitude,
-        thumbhash=value.thumbhash,
-        details=value.details,
-        warnings=func.coalesce(MediaItem.warnings, []).op("||")(list(done.warnings)),
-    )
+    described = {
+        "width": value.width,
+        "height": value.height,
+        "duration_seconds": value.duration_seconds,
+        "captured_at": value.captured_at,
+        "latitude": latitude,
+        "longitude": longitude,
+        "thumbhash": value.thumbhash,
+        "details": value.details,
+    }
+    originals.describe(session, done.asset.media_item_id, done.asset.sha256 or "", described)
+    if done.warnings:
+        before = session.scalar(select(MediaItem.warnings).where(MediaItem.id == done.asset.media_item_id))
+        _change_item(session, done, warnings=[*dict.fromkeys([*(before or []), *done.warnings])])
     return Effect()
 
 

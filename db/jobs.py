@@ -8,6 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import func, select, text
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from db.models import DeadLetter, PausedLane, ProcessingJob, QueueRow
@@ -59,7 +60,7 @@ def latest_jobs(session: Session, media_item_ids: Collection[UUID]) -> dict[UUID
     query = (
         select(ProcessingJob)
         .where(ProcessingJob.media_item_id.in_(media_item_ids))
-        .distinct(ProcessingJob.media_item_id)
+        .ext(distinct_on(ProcessingJob.media_item_id))
         .order_by(ProcessingJob.media_item_id, ProcessingJob.id.desc())
         .options(joinedload(ProcessingJob.media_item))
     )

@@ -12,6 +12,16 @@ from pipeline.settings import Settings
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
+def _flatten_celery(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Celery puts the task's id, which is the row's, into a field ``data``: name it as our own lines do."""
+    data = event.pop("data", None)
+    if isinstance(data, dict) and "id" in data:
+        event["row_id"] = data["id"]
+    return event
+
+
 def configure(settings: Settings, *, role: str = "") -> None:
     """Send our own lines and those of the libraries to standard error in one format.
 
@@ -23,6 +33,7 @@ def configure(settings: Settings, *, role: str = "") -> None:
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
         structlog.stdlib.ExtraAdder(),
+        _flatten_celery,
         lambda _logger, _method, event: {**event, "role": role} if role else event,
     ]
     structlog.configure(

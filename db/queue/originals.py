@@ -6,14 +6,27 @@ other's results. The unique partial index on the holder is the second line of de
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import func, or_, select, update
+from sqlalchemy.orm import Session, aliased
 
 from db.models import MediaItem
 from db.queue.enqueue import active_job_id, enqueue
 from pipeline.workflows import WorkflowType
+
+#: Columns that describe the bytes, and so hold for every item that has them.
+DESCRIPTION = (
+    "width",
+    "height",
+    "duration_seconds",
+    "captured_at",
+    "latitude",
+    "longitude",
+    "thumbhash",
+    "details",
+)
 
 
 def claim_hash(session: Session, item_id: UUID, sha256: str) -> UUID | None:
@@ -31,7 +44,26 @@ def claim_hash(session: Session, item_id: UUID, sha256: str) -> UUID | None:
         .where(MediaItem.id == item_id)
         .values(sha256=sha256, holds_hash=original is None, duplicate_of_id=original)
     )
+    if original is not None:
+        source = aliased(MediaItem)
+        session.execute(
+            update(MediaItem)
+            .where(MediaItem.id == item_id, source.id == original)
+            .values({getattr(MediaItem, name): getattr(source, name) for name in DESCRIPTION})
+            .execution_options(synchronize_session=False)
+        )
     return original
+
+
+def describe(session: Session, item_id: UUID, sha256: str, values: dict[str, Any]) -> None:
+    """Write what is known of the bytes (columns of ``DESCRIPTION``) to the item and all its duplicates."""
+    _lock_hash(session, sha256)
+    session.execute(
+        update(MediaItem)
+        .where(or_(MediaItem.id == item_id, MediaItem.duplicate_of_id == item_id))
+        .values({getattr(MediaItem, name): values[name] for name in DESCRIPTION})
+        .execution_options(synchronize_session=False)
+    )
 
 
 def release(session: Session, item_id: UUID, *, promote: bool) -> UUID | None:
