@@ -140,18 +140,14 @@ def _is_meant(event: ObjectEvent, item: MediaItem) -> bool:
 
 def _end(session: Session, item: MediaItem, *, reason: str) -> None:
     """Delete a media item by mark: its active jobs are cancelled, its hash goes to the oldest duplicate."""
-    active = session.scalars(
-        select(ProcessingJob.id).where(
-            ProcessingJob.media_item_id == item.id, ProcessingJob.status.in_(JOB_ACTIVE)
-        )
-    ).all()
-    for job_id in active:
-        queue.cancel_job(session, job_id, actor=ACTOR, reason=reason, promote=False)
-    originals.release(session, item.id, promote=True)
+    _cancel_active(session, item.id, reason)
+    originals.bury(session, item.id)
     session.refresh(item)
-    item.duplicate_of_id = None
     item.deleted_at = session.scalar(select(func.clock_timestamp()))
     item.deleted_by, item.deleted_reason = ACTOR, reason
+    session.flush()
+    # From here on nobody can enqueue for it; what was enqueued a moment ago ends too.
+    _cancel_active(session, item.id, reason)
     audit.record(
         session,
         entity_type="media_item",
@@ -161,3 +157,13 @@ def _end(session: Session, item: MediaItem, *, reason: str) -> None:
         details={"bucket": item.bucket, "key": item.key, "reason": reason},
     )
     session.flush()
+
+
+def _cancel_active(session: Session, item_id: UUID, reason: str) -> None:
+    active = session.scalars(
+        select(ProcessingJob.id).where(
+            ProcessingJob.media_item_id == item_id, ProcessingJob.status.in_(JOB_ACTIVE)
+        )
+    ).all()
+    for job_id in active:
+        queue.cancel_job(session, job_id, actor=ACTOR, reason=reason)

@@ -57,7 +57,7 @@ def _newest_job_is(status: JobStatus) -> ColumnElement[bool]:
     return exists().where(
         ProcessingJob.media_item_id == MediaItem.id,
         ProcessingJob.status == status,
-        ~exists().where(newer.media_item_id == MediaItem.id, newer.id > ProcessingJob.id),
+        ~exists().where(newer.media_item_id == ProcessingJob.media_item_id, newer.id > ProcessingJob.id),
     )
 
 

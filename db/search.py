@@ -76,7 +76,7 @@ def _matches(query: _TsQuery, only: Mapping[str, str]) -> Select[Any]:
         select(
             SearchDocument.media_item_id,
             SearchDocument.title,
-            func.ts_rank(SearchDocument.document, query).label("rank"),
+            func.ts_rank_cd(SearchDocument.document, query).label("rank"),
             *(facets[name].astext.label(name) for name in FACETS),
         )
         .join(MediaItem, MediaItem.id == SearchDocument.media_item_id)

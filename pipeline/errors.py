@@ -35,13 +35,13 @@ class DailiesError(Exception):
         return str(self)
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickle with the code: Celery carries errors from pool children to their parent."""
-        return (_rebuild, (type(self), str(self), self.code))
+        """Pickle with every field: Celery carries errors from pool children to their parent."""
+        return (_rebuild, (type(self), str(self), self.__dict__))
 
 
-def _rebuild(cls: type[DailiesError], message: str, code: str) -> DailiesError:
-    error = cls.__new__(cls)
-    DailiesError.__init__(error, message, code=code)
+def _rebuild(cls: type[DailiesError], message: str, fields: dict[str, object]) -> DailiesError:
+    error = cls.__new__(cls, message)
+    error.__dict__.update(fields)
     return error
 
 

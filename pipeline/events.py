@@ -11,9 +11,10 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote_plus
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from pipeline.errors import NotOursError
+from pipeline.keys import MAX_KEY_BYTES
 
 
 class Change(StrEnum):
@@ -66,19 +67,29 @@ def parse(body: str) -> list[ObjectEvent]:
         ) from None
 
 
-Key = Annotated[str, Field(min_length=1)]
+def _is_a_key(key: str) -> str:
+    if not 0 < len(key.encode()) <= MAX_KEY_BYTES:
+        msg = f"a key has 1 to {MAX_KEY_BYTES} bytes"
+        raise ValueError(msg)
+    return key
+
+
+#: What PostgreSQL's text can hold: every character but NUL.
+Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+Key = Annotated[Text, AfterValidator(_is_a_key)]
+Size = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class _Bucket(BaseModel):
-    name: str = Field(min_length=1)
+    name: Annotated[Text, Field(min_length=1)]
 
 
 class _S3Object(BaseModel):
     key: Annotated[Key, BeforeValidator(lambda key: unquote_plus(key) if isinstance(key, str) else key)]
-    size: int | None = None
-    etag: str | None = Field(None, alias="eTag")
-    version_id: str | None = Field(None, alias="versionId")
-    sequencer: str = ""
+    size: Size | None = None
+    etag: Text | None = Field(None, alias="eTag")
+    version_id: Text | None = Field(None, alias="versionId")
+    sequencer: Text = ""
 
 
 class _S3Part(BaseModel):
@@ -110,10 +121,10 @@ class _Record(BaseModel):
 
 class _BridgeObject(BaseModel):
     key: Key
-    size: int | None = None
-    etag: str | None = None
-    version_id: str | None = Field(None, alias="version-id")
-    sequencer: str = ""
+    size: Size | None = None
+    etag: Text | None = None
+    version_id: Text | None = Field(None, alias="version-id")
+    sequencer: Text = ""
 
 
 class _Detail(BaseModel):

@@ -10,6 +10,8 @@ import structlog
 from pipeline.settings import Settings
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+#: Libraries that tell more than anybody wants to know.
+_NOISY = ("botocore", "boto3", "urllib3", "s3transfer", "PIL", "kombu.asynchronous", "uvicorn.access")
 
 
 def _flatten_celery(
@@ -27,15 +29,7 @@ def configure(settings: Settings, *, role: str = "") -> None:
 
     Fields bound in ``structlog.contextvars`` (request, job and row ids) are on every line.
     """
-    shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
-        structlog.stdlib.ExtraAdder(),
-        _flatten_celery,
-        lambda _logger, _method, event: {**event, "role": role} if role else event,
-    ]
+    shared = _shared(role)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -47,25 +41,36 @@ def configure(settings: Settings, *, role: str = "") -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    final: list[structlog.typing.Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
-    if settings.log_format == "json":
-        final += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
-    else:
-        # The default shows local variables, and with them passwords.
-        plain = structlog.dev.plain_traceback
-        final += [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=final, foreign_pre_chain=shared))
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(processors=_final(settings), foreign_pre_chain=shared)
+    )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(_LEVELS[settings.log_level])
-    for noisy in (
-        "botocore",
-        "boto3",
-        "urllib3",
-        "s3transfer",
-        "PIL",
-        "kombu.asynchronous",
-        "uvicorn.access",
-    ):
+    for noisy in _NOISY:
         logging.getLogger(noisy).setLevel(max(logging.WARNING, _LEVELS[settings.log_level]))
+
+
+def _shared(role: str) -> list[structlog.typing.Processor]:
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
+        structlog.stdlib.ExtraAdder(),
+        _flatten_celery,
+        lambda _logger, _method, event: {**event, "role": role} if role else event,
+    ]
+
+
+def _final(settings: Settings) -> list[structlog.typing.Processor]:
+    final: list[structlog.typing.Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
+    if settings.log_format == "json":
+        return [*final, structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
+    # The default shows local variables, and with them passwords.
+    plain = structlog.dev.plain_traceback
+    return [
+        *final,
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain),
+    ]

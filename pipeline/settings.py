@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import ByteSize, Field, PositiveInt, SecretStr, model_validator
+from pydantic import BeforeValidator, ByteSize, Field, PositiveInt, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-Seconds = timedelta  # pydantic reads a bare number as seconds, "PT5M" as five minutes
+
+def _bare_seconds(value: object) -> object:
+    """The environment has only strings, and pydantic reads only numbers as seconds."""
+    return float(value) if isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?", value) else value
+
+
+Seconds = Annotated[timedelta, BeforeValidator(_bare_seconds)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 

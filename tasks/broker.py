@@ -104,6 +104,8 @@ def sweep(settings: Settings, *, now: float | None = None) -> list[str]:
     """
     moment = time.time() if now is None else now
     sqs, sns = aws_client(settings, "sqs"), aws_client(settings, "sns")
+    # Subscriptions first: a queue that is made from now on keeps the one that it is given.
+    subscriptions = _subscriptions(sns, settings.queue_prefix)
     deleted: list[str] = []
     living: set[str] = set()
     for page in sqs.get_paginator("list_queues").paginate(QueueNamePrefix=settings.queue_prefix):
@@ -119,9 +121,18 @@ def sweep(settings: Settings, *, now: float | None = None) -> list[str]:
                 deleted.append(name)
             else:
                 living.add(name)
-    for page in sns.get_paginator("list_subscriptions").paginate():
-        for subscription in page["Subscriptions"]:
-            topic, endpoint = (subscription[part].rsplit(":", 1)[-1] for part in ("TopicArn", "Endpoint"))
-            if topic.startswith(settings.queue_prefix) and endpoint not in living:
-                sns.unsubscribe(SubscriptionArn=subscription["SubscriptionArn"])
+    for arn, endpoint in subscriptions:
+        if endpoint not in living:
+            sns.unsubscribe(SubscriptionArn=arn)
     return deleted
+
+
+def _subscriptions(sns: Any, prefix: str) -> list[tuple[str, str]]:
+    """(ARN, queue name) of the subscriptions that belong to ephemeral queues of ours, and no others."""
+    return [
+        (found["SubscriptionArn"], name)
+        for page in sns.get_paginator("list_subscriptions").paginate()
+        for found in page["Subscriptions"]
+        if found["Protocol"] == "sqs" and found["SubscriptionArn"].startswith("arn:")
+        if (name := found["Endpoint"].rsplit(":", 1)[-1]).startswith(prefix) and is_ephemeral(name)
+    ]

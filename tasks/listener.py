@@ -35,10 +35,12 @@ class Listener:
         self._runtime = runtime
         self._queues = Queues(runtime.settings)
         settings = runtime.settings
+        self._stop = Stop()
         self._budgets = events.Budgets(max_attempts=settings.max_attempts, max_crashes=settings.max_crashes)
 
     def run(self, stop: Stop) -> None:
         """Poll until ``stop`` is set. Nothing that arrives ends the loop."""
+        self._stop = stop
         while not stop.asked:
             try:
                 self.poll()
@@ -49,11 +51,8 @@ class Listener:
     def poll(self) -> int:
         """Receive one batch and handle it; returns how many messages were handled and deleted."""
         url = self._queues.url(Queue.EVENTS)
-        received = self._queues.client.receive_message(
-            QueueUrl=url,
-            MaxNumberOfMessages=BATCH,
-            WaitTimeSeconds=int(self._runtime.settings.poll_wait.total_seconds()),
-        ).get("Messages", [])
+        # A message that was on its way when we were told to stop is visible again after its timeout.
+        received: list[MessageTypeDef] = self._stop.wait_for(lambda: self._receive(url), otherwise=[])
         handled = [message for message in received if self._handle(message)]
         if handled:
             self._queues.client.delete_message_batch(
@@ -64,6 +63,13 @@ class Listener:
                 ],
             )
         return len(handled)
+
+    def _receive(self, url: str) -> list[MessageTypeDef]:
+        return self._queues.client.receive_message(
+            QueueUrl=url,
+            MaxNumberOfMessages=BATCH,
+            WaitTimeSeconds=int(self._runtime.settings.poll_wait.total_seconds()),
+        ).get("Messages", [])
 
     def _handle(self, message: MessageTypeDef) -> bool:
         """Handle one message; returns whether it may be deleted. A message never harms its neighbours."""

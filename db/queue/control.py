@@ -9,27 +9,25 @@ from sqlalchemy.orm import Session
 
 from db import audit
 from db.models import MediaItem, PausedLane, ProcessingJob, QueueRow
-from db.queue import originals
 from db.queue.enqueue import active_job_id
-from db.queue.finish import end_rows, finish_job, lock_job
+from db.queue.finish import end_rows, finish_job, lock_job, release_hash
 from pipeline.errors import ConflictError, InvalidRequestError
 from pipeline.states import JOB_FINAL, JobStatus, TaskStatus
 from pipeline.workflows import StageName
 
 
-def cancel_job(session: Session, job_id: UUID, *, actor: str, reason: str, promote: bool = True) -> bool:
+def cancel_job(session: Session, job_id: UUID, *, actor: str, reason: str) -> bool:
     """Make every row that is not final ``cancelled``, and the job with them.
 
     A stage that is running settles nothing: its token no longer holds the row. Returns False when the job was
-    final. ``promote`` is false where the caller releases the hash itself (a removal).
+    final.
     """
     job = lock_job(session, job_id)
     if job.status in JOB_FINAL:
         return False
     end_rows(session, job.id, TaskStatus.CANCELLED)
     finish_job(session, job, JobStatus.CANCELLED, {"reason": reason}, actor=actor)
-    if promote:
-        originals.release(session, job.media_item_id, promote=True)
+    release_hash(session, job, promote=True)
     return True
 
 
@@ -41,26 +39,19 @@ def retry_job(session: Session, job_id: UUID, *, actor: str, stage: StageName | 
     Returns the row that is due now.
     """
     job = lock_job(session, job_id)
-    if job.status not in JOB_FINAL:
-        raise ConflictError(f"Job {job_id} is {job.status}; only a job that has ended can be retried.")
-    if (active := active_job_id(session, job.media_item_id, job.workflow_type)) is not None:
-        raise ConflictError(f"Job {active} is at work on the same item; wait for it or cancel it.")
-    rows = list(
-        session.scalars(select(QueueRow).where(QueueRow.job_id == job_id).order_by(QueueRow.position))
-    )
-    first = _restart_at(session, job, rows, stage)
-    session.execute(
-        update(QueueRow)
-        .where(QueueRow.job_id == job_id, QueueRow.position > first.position)
-        .values(status=TaskStatus.PENDING, **_FRESH)
-        .execution_options(synchronize_session=False)
-    )
-    session.execute(
-        update(QueueRow)
-        .where(QueueRow.id == first.id)
-        .values(status=TaskStatus.QUEUED, **_FRESH)
-        .execution_options(synchronize_session=False)
-    )
+    item = session.get_one(MediaItem, job.media_item_id, with_for_update=True, populate_existing=True)
+    _ensure_retriable(session, job, item)
+    first = _restart_at(session, job, item, stage)
+    for status, rows in (
+        (TaskStatus.PENDING, QueueRow.position > first.position),
+        (TaskStatus.QUEUED, QueueRow.id == first.id),
+    ):
+        session.execute(
+            update(QueueRow)
+            .where(QueueRow.job_id == job_id, rows)
+            .values(status=status, **_FRESH)
+            .execution_options(synchronize_session=False)
+        )
     job.status, job.completed_at, job.error_code, job.error_message = JobStatus.QUEUED, None, None, None
     job.warnings = []
     audit.record(
@@ -89,24 +80,32 @@ _FRESH = {
 }
 
 
-def _restart_at(
-    session: Session, job: ProcessingJob, rows: list[QueueRow], stage: StageName | None
-) -> QueueRow:
-    if stage is None:
-        first = next((row for row in rows if row.status != TaskStatus.COMPLETED), rows[0])
-    else:
+def _ensure_retriable(session: Session, job: ProcessingJob, item: MediaItem) -> None:
+    if job.status not in JOB_FINAL:
+        raise ConflictError(f"Job {job.id} is {job.status}; only a job that has ended can be retried.")
+    if item.deleted_at is not None:
+        raise ConflictError(f"Media item {item.id} was deleted; upload it again instead.")
+    if (active := active_job_id(session, item.id, job.workflow_type)) is not None:
+        raise ConflictError(f"Job {active} is at work on the same item; wait for it or cancel it.")
+
+
+def _restart_at(session: Session, job: ProcessingJob, item: MediaItem, stage: StageName | None) -> QueueRow:
+    """The first row to run again: never one behind a row that did not complete."""
+    rows = session.scalars(
+        select(QueueRow).where(QueueRow.job_id == job.id).order_by(QueueRow.position)
+    ).all()
+    latest = [next((row for row in rows if row.status != TaskStatus.COMPLETED), rows[0])]
+    if stage is not None:
         named = [row for row in rows if row.job_type == stage]
         if not named:
             raise InvalidRequestError(f"A {job.workflow_type} job has no stage {stage!r}.", field="stage")
-        first = named[0]
-    item = session.get_one(MediaItem, job.media_item_id, with_for_update=True)
-    if item.deleted_at is not None:
-        raise ConflictError(f"Media item {item.id} was deleted; upload it again instead.")
-    dedupe = next((row for row in rows if row.job_type == StageName.DEDUPE), None)
-    if dedupe is None or item.holds_hash:
-        return first
-    item.duplicate_of_id = None
-    return min(first, dedupe, key=lambda row: row.position)
+        complete = all(row.status == TaskStatus.COMPLETED for row in rows)
+        latest = named if complete else [*latest, *named]
+    dedupe = [row for row in rows if row.job_type == StageName.DEDUPE]
+    if dedupe and not item.holds_hash:
+        item.duplicate_of_id = None
+        latest += dedupe
+    return min(latest, key=lambda row: row.position)
 
 
 def pause_lane(session: Session, queue: str, *, actor: str, reason: str | None = None) -> None:

@@ -38,10 +38,35 @@ def enqueue(
         InvalidRequestError: the workflow or the priority is none that exists.
     """
     stages, lane = stages_of(workflow), lane_for(priority)
-    item = session.get(MediaItem, media_item_id, with_for_update={"read": True, "key_share": True})
+    item = session.get(MediaItem, media_item_id, with_for_update={"read": True})
     if item is None or item.deleted_at is not None:
         raise NotFoundError(f"There is no media item {media_item_id}, or it was deleted.")
-    job_id = session.scalar(
+    job_id = _insert_job(session, media_item_id, workflow, priority, config, requested_by)
+    session.add_all(
+        QueueRow(
+            job_id=job_id,
+            job_type=stage,
+            position=position,
+            queue=lane,
+            status=TaskStatus.PENDING if position else TaskStatus.QUEUED,
+            max_attempts=max_attempts,
+            max_crashes=max_crashes,
+        )
+        for position, stage in enumerate(stages)
+    )
+    session.flush()
+    return session.get_one(ProcessingJob, job_id)
+
+
+def _insert_job(
+    session: Session,
+    media_item_id: UUID,
+    workflow: str,
+    priority: int,
+    config: dict[str, Any] | None,
+    requested_by: str,
+) -> UUID:
+    job_id: UUID | None = session.scalar(
         insert(ProcessingJob)
         .values(
             id=uuid7(),
@@ -63,20 +88,7 @@ def enqueue(
         raise ConflictError(
             f"Media item {media_item_id} has an active {workflow} job ({active}); wait for it or cancel it."
         )
-    session.add_all(
-        QueueRow(
-            job_id=job_id,
-            job_type=stage,
-            position=position,
-            queue=lane,
-            status=TaskStatus.PENDING if position else TaskStatus.QUEUED,
-            max_attempts=max_attempts,
-            max_crashes=max_crashes,
-        )
-        for position, stage in enumerate(stages)
-    )
-    session.flush()
-    return session.get_one(ProcessingJob, job_id)
+    return job_id
 
 
 def due_row(session: Session, job_id: UUID) -> UUID | None:

@@ -12,6 +12,7 @@ from db import audit
 from db.models import Attempt, DeadLetter, DeadLetterReason, MediaItem, Outcome, ProcessingJob, QueueRow
 from db.queue import originals
 from pipeline.states import ACTIVE, JobStatus, TaskStatus
+from pipeline.workflows import StageName, stages_of
 
 LONGEST_MESSAGE = 2_000  #: characters of an error that are kept
 
@@ -94,9 +95,15 @@ def give_up(
     job.error_code, job.error_message = code, message
     finish_job(session, job, JobStatus.FAILED, {"failed_stage": row.job_type, "reason": reason})
     # Equal bytes fail alike: after a permanent error no duplicate takes the original's place.
-    originals.release(session, job.media_item_id, promote=reason != DeadLetterReason.PERMANENT_ERROR)
+    release_hash(session, job, promote=reason != DeadLetterReason.PERMANENT_ERROR)
     session.flush()
     return letter
+
+
+def release_hash(session: Session, job: ProcessingJob, *, promote: bool) -> None:
+    """Take the hash from the job's item, if it was this job's to give; a later job of an original keeps it."""
+    if StageName.DEDUPE in stages_of(job.workflow_type):
+        originals.release(session, job.media_item_id, promote=promote)
 
 
 def finish_job(

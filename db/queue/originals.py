@@ -6,6 +6,7 @@ other's results. The unique partial index on the holder is the second line of de
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from sqlalchemy.orm import Session, aliased
 
 from db.models import MediaItem
 from db.queue.enqueue import active_job_id, enqueue
+from pipeline.errors import ConflictError
 from pipeline.workflows import WorkflowType
 
 #: Columns that describe the bytes, and so hold for every item that has them.
@@ -35,24 +37,21 @@ def claim_hash(session: Session, item_id: UUID, sha256: str) -> UUID | None:
     Returns the original's id, or None when the item is the original.
     """
     _lock_hash(session, sha256)
-    holder = session.scalar(
-        select(MediaItem.id).where(MediaItem.sha256 == sha256, MediaItem.holds_hash.is_(True))
-    )
-    original = None if holder == item_id else holder
+    holder = _holder(session, sha256)
+    if holder in {None, item_id}:
+        _change(session, item_id, sha256=sha256, holds_hash=True, duplicate_of_id=None)
+        return None
+    _change(session, item_id, sha256=sha256, holds_hash=False, duplicate_of_id=holder)
+    # What was linked to this item before (it was an original that failed) follows it to the holder.
+    _point(session, item_id, holder)
+    source = aliased(MediaItem)
     session.execute(
         update(MediaItem)
-        .where(MediaItem.id == item_id)
-        .values(sha256=sha256, holds_hash=original is None, duplicate_of_id=original)
+        .where(MediaItem.id == item_id, source.id == holder)
+        .values({getattr(MediaItem, name): getattr(source, name) for name in DESCRIPTION})
+        .execution_options(synchronize_session=False)
     )
-    if original is not None:
-        source = aliased(MediaItem)
-        session.execute(
-            update(MediaItem)
-            .where(MediaItem.id == item_id, source.id == original)
-            .values({getattr(MediaItem, name): getattr(source, name) for name in DESCRIPTION})
-            .execution_options(synchronize_session=False)
-        )
-    return original
+    return holder
 
 
 def describe(session: Session, item_id: UUID, sha256: str, values: dict[str, Any]) -> None:
@@ -67,26 +66,38 @@ def describe(session: Session, item_id: UUID, sha256: str, values: dict[str, Any
 
 
 def release(session: Session, item_id: UUID, *, promote: bool) -> UUID | None:
-    """Take the hash from an item that was deleted, or whose job failed or was cancelled.
+    """Take the hash from an item whose ingest failed or was cancelled.
 
-    With ``promote`` the oldest living duplicate becomes the original: the others point at it, and it runs the
-    whole chain for itself, in the job that it has or in a new one (due now; the steward publishes it).
-    Returns the promoted item's id, or None.
+    With ``promote`` the oldest living duplicate takes its place. Returns the promoted item's id, or None.
     """
-    sha256 = session.scalar(
-        select(MediaItem.sha256).where(MediaItem.id == item_id, MediaItem.sha256.is_not(None))
-    )
+    sha256 = _locked_hash_of(session, item_id)
+    if sha256 is None or _holder(session, sha256) != item_id:
+        return None
+    _change(session, item_id, holds_hash=False)
+    return _promote(session, item_id) if promote else None
+
+
+def bury(session: Session, item_id: UUID) -> UUID | None:
+    """Take a deleted item out of its family: no hash, no link, and nothing is linked to it any more.
+
+    Its duplicates go to whoever holds the hash, or to the oldest of them. Returns the promoted one's id, or None.
+    """
+    sha256 = _locked_hash_of(session, item_id)
+    _change(session, item_id, holds_hash=False, duplicate_of_id=None)
     if sha256 is None:
         return None
-    _lock_hash(session, sha256)
-    released = session.execute(
-        update(MediaItem)
-        .where(MediaItem.id == item_id, MediaItem.holds_hash.is_(True))
-        .values(holds_hash=False)
-        .returning(MediaItem.id)
-    ).one_or_none()
-    if released is None or not promote:
-        return None
+    holder = _holder(session, sha256)
+    if holder is None:
+        return _promote(session, item_id)
+    _point(session, item_id, holder)
+    return None
+
+
+def _promote(session: Session, item_id: UUID) -> UUID | None:
+    """Make the oldest living duplicate of ``item_id`` the original; the others point at it.
+
+    It runs the whole chain for itself, in the job that it has or in a new one, which the steward publishes.
+    """
     heir = session.scalar(
         select(MediaItem.id)
         .where(MediaItem.duplicate_of_id == item_id, MediaItem.deleted_at.is_(None))
@@ -95,17 +106,43 @@ def release(session: Session, item_id: UUID, *, promote: bool) -> UUID | None:
     )
     if heir is None:
         return None
-    session.execute(
-        update(MediaItem).where(MediaItem.id == heir).values(duplicate_of_id=None, holds_hash=True)
+    _change(session, heir, duplicate_of_id=None, holds_hash=True)
+    _point(session, item_id, heir)
+    if active_job_id(session, heir, WorkflowType.INGEST) is None:
+        with suppress(ConflictError):  # somebody asked for one at this moment, and that one will do
+            enqueue(session, media_item_id=heir, workflow=WorkflowType.INGEST, requested_by="promotion")
+    return heir
+
+
+def _holder(session: Session, sha256: str) -> UUID | None:
+    return session.scalar(
+        select(MediaItem.id).where(MediaItem.sha256 == sha256, MediaItem.holds_hash.is_(True))
     )
+
+
+def _point(session: Session, old: UUID, new: UUID | None) -> None:
     session.execute(
         update(MediaItem)
-        .where(MediaItem.duplicate_of_id == item_id, MediaItem.id != heir)
-        .values(duplicate_of_id=heir)
+        .where(MediaItem.duplicate_of_id == old, MediaItem.id != new)
+        .values(duplicate_of_id=new)
+        .execution_options(synchronize_session=False)
     )
-    if active_job_id(session, heir, WorkflowType.INGEST) is None:
-        enqueue(session, media_item_id=heir, workflow=WorkflowType.INGEST, requested_by="promotion")
-    return heir
+
+
+def _change(session: Session, item_id: UUID, **values: Any) -> None:
+    session.execute(
+        update(MediaItem)
+        .where(MediaItem.id == item_id)
+        .values(values)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def _locked_hash_of(session: Session, item_id: UUID) -> str | None:
+    sha256 = session.scalar(select(MediaItem.sha256).where(MediaItem.id == item_id))
+    if sha256 is not None:
+        _lock_hash(session, sha256)
+    return sha256
 
 
 def _lock_hash(session: Session, sha256: str) -> None:

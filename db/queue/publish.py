@@ -44,7 +44,7 @@ def win_ticket(session: Session, row_id: UUID, *, copy: bool = False) -> Ticket 
         .where(
             QueueRow.id == row_id,
             due_at <= now + SQS_MAX_DELAY,
-            _may_copy() if copy else _may_publish(),
+            _may_copy(row_id) if copy else _may_publish(),
         )
         .values(published_at=due_at)
         .returning(
@@ -82,6 +82,12 @@ def _may_publish() -> ColumnElement[bool]:
     return and_(QueueRow.status.in_(DUE), QueueRow.published_at.is_(None))
 
 
-def _may_copy() -> ColumnElement[bool]:
-    passed = or_(QueueRow.published_at.is_(None), QueueRow.published_at <= func.clock_timestamp())
-    return and_(QueueRow.status.in_((*DUE, TaskStatus.PROCESSING)), passed)
+def _may_copy(row_id: UUID) -> ColumnElement[bool]:
+    """The value that this statement's snapshot saw has passed, and is still there when its turn comes."""
+    seen = aliased(QueueRow)
+    snapshot = select(seen.published_at).where(seen.id == row_id).scalar_subquery()
+    return and_(
+        QueueRow.status.in_((*DUE, TaskStatus.PROCESSING)),
+        QueueRow.published_at.is_not_distinct_from(snapshot),
+        or_(QueueRow.published_at.is_(None), QueueRow.published_at <= func.clock_timestamp()),
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -73,7 +73,21 @@ def complete(
 ) -> Settled | Fenced:
     """Settle a success: the row, the stage's effect, the successor, the job, the audit entry if it ends."""
     job = lock_job(session, claim.job_id)
-    position = session.scalar(
+    position = _complete_row(session, claim, result, version)
+    if position is None:
+        return Fenced()
+    close_attempt(session, claim.token, Outcome.COMPLETED, duration_ms=cost.duration_ms, cpu_ms=cost.cpu_ms)
+    if warnings:
+        job.warnings = [*job.warnings, *warnings]
+    outcome = effect(session)
+    if outcome.skip_rest:
+        end_rows(session, job.id, TaskStatus.SKIPPED)
+    return Settled(_advance(session, job, position, outcome.summary))
+
+
+def _complete_row(session: Session, claim: Claimed, result: dict[str, Any], version: str) -> int | None:
+    """The compare-and-set of a success; returns the row's position, or None when it is not ours any more."""
+    return session.scalar(
         update(QueueRow)
         .where(*_ours(claim))
         .values(
@@ -86,15 +100,6 @@ def complete(
         .returning(QueueRow.position)
         .execution_options(synchronize_session=False)
     )
-    if position is None:
-        return Fenced()
-    close_attempt(session, claim.token, Outcome.COMPLETED, duration_ms=cost.duration_ms, cpu_ms=cost.cpu_ms)
-    if warnings:
-        job.warnings = [*job.warnings, *warnings]
-    outcome = effect(session)
-    if outcome.skip_rest:
-        end_rows(session, job.id, TaskStatus.SKIPPED)
-    return Settled(_advance(session, job, position, outcome.summary))
 
 
 def fail(
@@ -105,7 +110,9 @@ def fail(
     held = session.scalar(select(QueueRow.id).where(*_ours(claim)).with_for_update())
     if held is None:
         return Fenced()
-    wait = policy.delay_for(_tries(session, claim, error), error)
+    # The row's own budget holds: two releases with other settings may run side by side.
+    budget = replace(policy, max_attempts=claim.max_attempts)
+    wait = budget.delay_for(_tries(session, claim, error), error)
     close_attempt(
         session,
         claim.token,
@@ -114,32 +121,34 @@ def fail(
         duration_ms=cost.duration_ms,
         cpu_ms=cost.cpu_ms,
     )
-    costs_attempt = 0 if isinstance(error, InfrastructureError) else 1
-    session.execute(
-        update(QueueRow)
-        .where(QueueRow.id == claim.row_id)
-        .values(attempts=QueueRow.attempts + costs_attempt)
-        .execution_options(synchronize_session=False)
+    _change_row(
+        session, claim, attempts=QueueRow.attempts + (0 if isinstance(error, InfrastructureError) else 1)
     )
     if wait is None:
         permanent = isinstance(error, PermanentStageError)
         reason = DeadLetterReason.PERMANENT_ERROR if permanent else DeadLetterReason.ATTEMPTS_EXHAUSTED
         letter = give_up(session, job, claim.row_id, reason=reason, error=(error.code, error.message))
         return GaveUp(letter.id)
+    _change_row(
+        session,
+        claim,
+        status=TaskStatus.RETRYING,
+        available_at=func.clock_timestamp() + wait,
+        published_at=None,
+        lease_expires_at=None,
+        error_code=error.code,
+        error_message=error.message[:LONGEST_MESSAGE],
+    )
+    return Again(wait)
+
+
+def _change_row(session: Session, claim: Claimed, **values: Any) -> None:
     session.execute(
         update(QueueRow)
         .where(QueueRow.id == claim.row_id)
-        .values(
-            status=TaskStatus.RETRYING,
-            available_at=func.clock_timestamp() + wait,
-            published_at=None,
-            lease_expires_at=None,
-            error_code=error.code,
-            error_message=error.message[:LONGEST_MESSAGE],
-        )
+        .values(values)
         .execution_options(synchronize_session=False)
     )
-    return Again(wait)
 
 
 def _ours(claim: Claimed) -> tuple[ColumnElement[bool], ...]:
