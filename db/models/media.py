@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, Computed, ForeignKey, Index, UniqueConstraint, desc
+from sqlalchemy import BigInteger, CheckConstraint, Computed, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -32,7 +32,7 @@ class MediaItem(SoftDeleted, Touched, Base):
             "duplicate_of_id",
             postgresql_where="duplicate_of_id IS NOT NULL",
         ),
-        Index("ix_media_items_living", desc("created_at"), "id", postgresql_where="deleted_at IS NULL"),
+        Index("ix_media_items_entity", "entity_type", "entity_id", postgresql_where="entity_id IS NOT NULL"),
     )
 
     id: Mapped[UuidKey]

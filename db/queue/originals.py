@@ -80,7 +80,7 @@ def release(session: Session, item_id: UUID, *, promote: bool) -> UUID | None:
 def bury(session: Session, item_id: UUID) -> UUID | None:
     """Take a deleted item out of its family: no hash, no link, and nothing is linked to it any more.
 
-    Its duplicates go to whoever holds the hash, or to the oldest of them. Returns the promoted one's id, or None.
+    Its duplicates go to whoever holds the hash, or to the oldest of them. Returns who was promoted, or None.
     """
     sha256 = _locked_hash_of(session, item_id)
     _change(session, item_id, holds_hash=False, duplicate_of_id=None)

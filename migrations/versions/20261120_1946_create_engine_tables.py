@@ -139,11 +139,11 @@ def upgrade() -> None:
         postgresql_where="duplicate_of_id IS NOT NULL",
     )
     op.create_index(
-        "ix_media_items_living",
+        "ix_media_items_entity",
         "media_items",
-        [sa.literal_column("created_at DESC"), "id"],
+        ["entity_type", "entity_id"],
         unique=False,
-        postgresql_where="deleted_at IS NULL",
+        postgresql_where="entity_id IS NOT NULL",
     )
     op.create_index(
         "uq_media_items_hash_holder", "media_items", ["sha256"], unique=True, postgresql_where="holds_hash"
@@ -480,7 +480,7 @@ def downgrade() -> None:
     op.drop_table("processing_jobs")
     op.drop_table("paused_lanes")
     op.drop_index("uq_media_items_hash_holder", table_name="media_items", postgresql_where="holds_hash")
-    op.drop_index("ix_media_items_living", table_name="media_items", postgresql_where="deleted_at IS NULL")
+    op.drop_index("ix_media_items_entity", table_name="media_items", postgresql_where="entity_id IS NOT NULL")
     op.drop_index(
         "ix_media_items_duplicate_of_id",
         table_name="media_items",

@@ -1,0 +1,1 @@
+"""The HTTP API. The only FastAPI in the project."""

@@ -1,0 +1,117 @@
+"""Is it alive, can it work, what does it measure."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from http import HTTPStatus
+from threading import Thread
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from api.dependencies import Resources, ResourcesDep
+from api.envelope import Envelope, Out
+from tasks.control import queues_reachable
+
+#: A dependency that needs longer is no help to a request.
+CHECK_TIMEOUT_S = 3.0
+
+router = APIRouter(tags=["health"])
+
+
+class Health(Out):
+    """The process answers."""
+
+    status: str = "alive"
+
+
+class Check(Out):
+    """What one dependency said."""
+
+    ok: bool
+    latency_ms: float
+    error: str | None = None
+
+
+class Readiness(Out):
+    """Whether requests can be served, and by which dependency not."""
+
+    ready: bool
+    checks: dict[str, Check]
+    """``database``, ``queues``, ``bucket``."""
+
+
+class HealthAnswer(Envelope[Health]):
+    """The process answers."""
+
+
+class ReadinessAnswer(Envelope[Readiness]):
+    """Whether requests can be served."""
+
+
+@router.get("/health", summary="Is the process alive?")
+async def health() -> HealthAnswer:
+    """Answers whenever the process does; asks no other."""
+    return HealthAnswer(data=Health())
+
+
+@router.get(
+    "/ready",
+    summary="Can it work?",
+    responses={503: {"model": ReadinessAnswer, "description": "A dependency does not answer; says which."}},
+)
+async def ready(held: ResourcesDep, response: Response) -> ReadinessAnswer:
+    """Asks the database, the queues and the bucket, each with a short timeout."""
+    asked = _questions(held)
+    checks = dict(zip(asked, await asyncio.gather(*map(_check, asked.values())), strict=True))
+    told = Readiness(ready=all(check.ok for check in checks.values()), checks=checks)
+    if not told.ready:
+        response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
+    return ReadinessAnswer(data=told)
+
+
+def _questions(held: Resources) -> dict[str, Callable[[], None]]:
+    return {
+        "database": held.ping_database,
+        "queues": lambda: queues_reachable(held.settings),
+        "bucket": held.store.ping,
+    }
+
+
+async def _check(ask: Callable[[], None]) -> Check:
+    """Ask in a thread of its own: those of the requests may all wait for what is asked about here."""
+    started = time.perf_counter()
+    error = None
+    answer: Future[None] = Future()
+    Thread(target=_answer, args=(answer, ask), daemon=True).start()  # a daemon holds up no shutdown
+    try:
+        await asyncio.wait_for(asyncio.wrap_future(answer), CHECK_TIMEOUT_S)
+    except TimeoutError:
+        error = f"No answer within {CHECK_TIMEOUT_S:g} s."
+    except Exception as problem:  # noqa: BLE001 - whatever it is, the answer is "not ready"
+        error = str(problem)
+    return Check(ok=error is None, latency_ms=round((time.perf_counter() - started) * 1000, 1), error=error)
+
+
+def _answer(answer: Future[None], ask: Callable[[], None]) -> None:
+    answer.set_running_or_notify_cancel()  # from here on nobody can cancel it: who gave up just does not look
+    try:
+        ask()
+    except Exception as problem:  # noqa: BLE001 - raised again where the answer is awaited
+        answer.set_exception(problem)
+    else:
+        answer.set_result(None)
+
+
+@router.get(
+    "/metrics",
+    summary="Metrics for Prometheus",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}, "description": "The text format of Prometheus."}},
+)
+def metrics(held: ResourcesDep) -> Response:
+    """Requests as handled, queues as the database has them now."""
+    return Response(held.metrics.expose(), media_type=CONTENT_TYPE_LATEST)
