@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from uuid import UUID
 
 import structlog
@@ -31,22 +32,33 @@ def task_name(stage: str) -> str:
     return f"dailies.{stage}"
 
 
-def publish(sessions: Sessions, row_id: UUID, *, copy: bool = False) -> bool:
-    """Send the row's message, if it is ours to send: mark, commit, then send.
+def publish(sessions: Sessions, row_id: UUID) -> bool:
+    """Send the message of a row that nobody was told of, if it is ours to send: mark, commit, then send.
 
     Returns whether a message was sent. A broker that does not answer is no error here: the row says that it
     was not published, and the steward publishes it.
     """
     with sessions.begin() as session:
-        ticket = queue.win_ticket(session, row_id, copy=copy)
+        ticket = queue.win_ticket(session, row_id)
+    return _send_and_tell(sessions, ticket)
+
+
+def publish_copy(sessions: Sessions, row_id: UUID, *, seen: datetime | None) -> bool:
+    """Send the row's message once more, if ``published_at`` is still what the caller saw, and has passed."""
+    with sessions.begin() as session:
+        ticket = queue.win_copy(session, row_id, seen=seen)
+    return _send_and_tell(sessions, ticket)
+
+
+def _send_and_tell(sessions: Sessions, ticket: queue.Ticket | None) -> bool:
     if ticket is None:
         return False
     try:
         _send(ticket)
     except BROKER_ERRORS as error:
-        log.warning("publish_failed", row_id=str(row_id), error=str(error))
+        log.warning("publish_failed", row_id=str(ticket.row_id), error=str(error))
         with sessions.begin() as session:
-            queue.give_back(session, row_id)
+            queue.give_back(session, ticket.row_id)
         return False
     return True
 

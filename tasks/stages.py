@@ -84,8 +84,8 @@ def _deliver(runtime: Runtime, row_id: UUID) -> str:
                 return _work(runtime, answer)
         case queue.Final(successor) if successor is not None:
             dispatch.publish(runtime.sessions, successor)
-        case queue.NotDue() | queue.Leased():
-            dispatch.publish(runtime.sessions, row_id, copy=True)
+        case queue.NotDue(published_at=seen) | queue.Leased(published_at=seen):
+            dispatch.publish_copy(runtime.sessions, row_id, seen=seen)
         case queue.Exhausted():
             dispatch.copy_dead_letters(runtime.sessions, runtime.settings)
         case queue.Unknown():
@@ -121,9 +121,7 @@ def _work(runtime: Runtime, claim: queue.Claimed) -> str:
         found = error
     except Exception as error:
         log.exception("stage_raised", stage=stage.name)
-        found = TransientStageError(
-            f"{stage.name} met an unexpected {type(error).__name__}: {error}", code="INTERNAL_ERROR"
-        )
+        found = _unexpected(stage, error)
     cost = queue.Cost(_ms(wall, time.perf_counter()), _ms(cpu, time.process_time()))
     if isinstance(found, DailiesError):
         return _settle_failure(runtime, claim, found, cost)
@@ -179,19 +177,31 @@ def _store(runtime: Runtime, claim: queue.Claimed, output: StageOutput) -> tuple
     return tuple(stored)
 
 
+def _unexpected(stage: Stage, error: Exception) -> TransientStageError:
+    return TransientStageError(
+        f"{stage.name} met an unexpected {type(error).__name__}: {error}", code="INTERNAL_ERROR"
+    )
+
+
 def _settle_success(
     runtime: Runtime, claim: queue.Claimed, stage: Stage, done: Done, cost: queue.Cost
 ) -> str:
-    with runtime.sessions.begin() as session:
-        outcome = queue.complete(
-            session,
-            claim,
-            effect=lambda inner: effects.apply(inner, stage.name, done),
-            result=done.value.model_dump(mode="json"),
-            version=stage.version,
-            warnings=done.warnings,
-            cost=cost,
-        )
+    try:
+        with guarded(), runtime.sessions.begin() as session:
+            outcome = queue.complete(
+                session,
+                claim,
+                effect=lambda inner: effects.apply(inner, stage.name, done),
+                result=done.value.model_dump(mode="json"),
+                version=stage.version,
+                warnings=done.warnings,
+                cost=cost,
+            )
+    except InfrastructureError:
+        raise
+    except Exception as error:
+        log.exception("effect_raised", stage=stage.name)
+        return _settle_failure(runtime, claim, _unexpected(stage, error), cost)
     match outcome:
         case queue.Settled(successor):
             log.info("stage_completed", stage=stage.name, ms=cost.duration_ms, cpu_ms=cost.cpu_ms)

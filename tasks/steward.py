@@ -99,7 +99,7 @@ class Steward:
                 found = queue.waiting_since(session, lane, wait=LOST_AFTER)
             if found and self._queues.waiting(lane) == 0:
                 published += sum(
-                    dispatch.publish(self._runtime.sessions, row_id, copy=True) for row_id in found
+                    dispatch.publish_copy(self._runtime.sessions, row_id, seen=seen) for row_id, seen in found
                 )
         return published
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, DateTime, MetaData, func
+from sqlalchemy import CheckConstraint, DateTime, Dialect, MetaData, String, TypeDecorator, func
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from uuid_utils.compat import uuid7
@@ -21,17 +23,55 @@ CONVENTION = {
     "pk": "pk_%(table_name)s",
 }
 
+#: What PostgreSQL's text cannot hold, and file names, EXIF strings and error messages do.
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+def storable(value: Any) -> Any:
+    """``value`` with what PostgreSQL refuses replaced: NUL, half surrogate pairs, numbers that are none."""
+    if isinstance(value, str):
+        return _UNSTORABLE.sub("\ufffd", value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {storable(key): storable(item) for key, item in value.items()}
+    return [storable(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+class Text(TypeDecorator[str]):
+    """Text that can always be stored."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, _dialect: Dialect) -> Any:  # noqa: D102
+        return storable(value)
+
+
+class Json(TypeDecorator[Any]):
+    """JSON that can always be stored."""
+
+    impl = JSONB
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, _dialect: Dialect) -> Any:  # noqa: D102
+        return storable(value)
+
+    def coerce_compared_value(self, op: Any, value: Any) -> Any:  # noqa: D102 - JSON's own operators
+        return self.impl_instance.coerce_compared_value(op, value)
+
+
 UuidKey = Annotated[UUID, mapped_column(primary_key=True, default=uuid7)]
 Created = Annotated[datetime, mapped_column(server_default=func.now())]
-JsonObject = Annotated[dict[str, Any], mapped_column(JSONB, server_default="{}", default=dict)]
-JsonList = Annotated[list[Any], mapped_column(JSONB, server_default="[]", default=list)]
+JsonObject = Annotated[dict[str, Any], mapped_column(Json, server_default="{}", default=dict)]
+JsonList = Annotated[list[Any], mapped_column(Json, server_default="[]", default=list)]
 
 
 class Base(DeclarativeBase):
     """Root of the models."""
 
     metadata = MetaData(naming_convention=CONVENTION)
-    type_annotation_map = {datetime: DateTime(timezone=True)}  # noqa: RUF012 - SQLAlchemy's own idiom
+    type_annotation_map = {datetime: DateTime(timezone=True), str: Text()}  # noqa: RUF012 - SQLAlchemy's own idiom
 
 
 class Touched:

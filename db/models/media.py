@@ -7,10 +7,10 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import BigInteger, CheckConstraint, Computed, ForeignKey, Index, UniqueConstraint
-from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
+from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.models.base import Base, Created, JsonList, JsonObject, SoftDeleted, Touched, UuidKey
+from db.models.base import Base, Created, Json, JsonList, JsonObject, SoftDeleted, Touched, UuidKey
 
 
 class MediaItem(SoftDeleted, Touched, Base):
@@ -60,7 +60,7 @@ class MediaItem(SoftDeleted, Touched, Base):
     longitude: Mapped[float | None]
     thumbhash: Mapped[str | None]  #: base64
     #: what the metadata stage found, as it found it ("metadata" is taken by SQLAlchemy)
-    details: Mapped[dict[str, Any]] = mapped_column("metadata", JSONB, server_default="{}", default=dict)
+    details: Mapped[dict[str, Any]] = mapped_column("metadata", Json, server_default="{}", default=dict)
     warnings: Mapped[JsonList]
     created_at: Mapped[Created]
 

@@ -16,10 +16,9 @@ from sqlalchemy import (
     SmallInteger,
     UniqueConstraint,
 )
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from db.models.base import Base, Created, JsonList, JsonObject, Touched, UuidKey, in_list, one_of
+from db.models.base import Base, Created, Json, JsonList, JsonObject, Touched, UuidKey, in_list, one_of
 from db.models.media import MediaItem
 from pipeline.states import ACTIVE, DUE, FINAL, JOB_ACTIVE, JOB_FINAL, JobStatus, TaskStatus
 from pipeline.workflows import PRIORITY_DEFAULT, PRIORITY_MAX, PRIORITY_MIN, StageName, WorkflowType
@@ -136,7 +135,7 @@ class QueueRow(Touched, Base):
     worker: Mapped[str | None]
     started_at: Mapped[datetime | None]
     completed_at: Mapped[datetime | None]
-    result: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    result: Mapped[dict[str, Any] | None] = mapped_column(Json)
     processor_version: Mapped[str | None]
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]

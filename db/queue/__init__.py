@@ -21,10 +21,9 @@ from db.queue.claim import (
 from db.queue.control import cancel_job, pause_lane, resume_lane, retry_job
 from db.queue.enqueue import active_job_id, due_row, enqueue
 from db.queue.letters import keep_foreign, mark_copied, without_copy
-from db.queue.publish import SQS_MAX_DELAY, Ticket, give_back, win_ticket
+from db.queue.publish import SQS_MAX_DELAY, Ticket, give_back, win_copy, win_ticket
 from db.queue.rescue import expired, release_expired, unpublished, waiting_since
 from db.queue.settle import Again, Cost, Effect, Fenced, GaveUp, Settled, complete, fail
-from db.queue.stats import Stats, stats
 
 __all__ = [
     "SQS_MAX_DELAY",
@@ -42,7 +41,6 @@ __all__ = [
     "Paused",
     "Pending",
     "Settled",
-    "Stats",
     "Ticket",
     "Unknown",
     "active_job_id",
@@ -61,9 +59,9 @@ __all__ = [
     "release_expired",
     "resume_lane",
     "retry_job",
-    "stats",
     "unpublished",
     "waiting_since",
+    "win_copy",
     "win_ticket",
     "without_copy",
 ]

@@ -43,7 +43,7 @@ class NotDue:
     """Due again at ``until``."""
 
     until: datetime
-    wait: timedelta  #: by the database's clock, at least zero
+    published_at: datetime | None  #: as it was seen; a copy is sent by compare-and-set on it
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Leased:
     """Another worker holds it until ``until``."""
 
     until: datetime
-    wait: timedelta
+    published_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def claim(session: Session, row_id: UUID, *, worker: str, lease: timedelta) -> A
             return Exhausted()
     row, job, item, paused, now = found
     if row.status not in DUE or row.available_at > now:
-        return _why_not(session, row, now)
+        return _why_not(session, row)
     if paused:
         _unpublish(session, row_id)
         return Paused()
@@ -121,20 +121,20 @@ def _look(session: Session, row_id: UUID) -> _Found | None:
     return None if found is None else _Found(*found)
 
 
-def _why_not(session: Session, row: QueueRow, now: datetime) -> Answer:
+def _why_not(session: Session, row: QueueRow) -> Answer:
     if row.status in DUE:
-        return NotDue(row.available_at, max(row.available_at - now, timedelta()))
+        return NotDue(row.available_at, row.published_at)
     if row.status in FINAL:
         return Final(_unpublished_successor(session, row))
     if row.status == TaskStatus.PROCESSING and row.lease_expires_at is not None:
-        return Leased(row.lease_expires_at, max(row.lease_expires_at - now, timedelta()))
+        return Leased(row.lease_expires_at, row.published_at)
     return Pending()
 
 
 def _overtaken(session: Session, row_id: UUID) -> Answer:
     """Somebody was faster between our look and our move: say what is true now, without a second try."""
     found = _look(session, row_id)
-    return Unknown() if found is None else _why_not(session, found.row, found.now)
+    return Unknown() if found is None else _why_not(session, found.row)
 
 
 def _lease_is_over(found: _Found) -> bool:

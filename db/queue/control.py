@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from db import audit
@@ -92,7 +93,10 @@ def _ensure_retriable(session: Session, job: ProcessingJob, item: MediaItem) -> 
 def _restart_at(session: Session, job: ProcessingJob, item: MediaItem, stage: StageName | None) -> QueueRow:
     """The first row to run again: never one behind a row that did not complete."""
     rows = session.scalars(
-        select(QueueRow).where(QueueRow.job_id == job.id).order_by(QueueRow.position)
+        select(QueueRow)
+        .where(QueueRow.job_id == job.id)
+        .order_by(QueueRow.position)
+        .execution_options(populate_existing=True)
     ).all()
     latest = [next((row for row in rows if row.status != TaskStatus.COMPLETED), rows[0])]
     if stage is not None:
@@ -110,8 +114,9 @@ def _restart_at(session: Session, job: ProcessingJob, item: MediaItem, stage: St
 
 def pause_lane(session: Session, queue: str, *, actor: str, reason: str | None = None) -> None:
     """Start nothing more from ``queue``. Pausing a paused lane changes nothing."""
-    if session.get(PausedLane, queue) is None:
-        session.add(PausedLane(queue=queue, paused_by=actor, reason=reason))
+    session.execute(
+        insert(PausedLane).values(queue=queue, paused_by=actor, reason=reason).on_conflict_do_nothing()
+    )
 
 
 def resume_lane(session: Session, queue: str) -> None:

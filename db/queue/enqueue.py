@@ -38,10 +38,17 @@ def enqueue(
         InvalidRequestError: the workflow or the priority is none that exists.
     """
     stages, lane = stages_of(workflow), lane_for(priority)
-    item = session.get(MediaItem, media_item_id, with_for_update={"read": True})
+    item = session.get(MediaItem, media_item_id, with_for_update={"read": True}, populate_existing=True)
     if item is None or item.deleted_at is not None:
         raise NotFoundError(f"There is no media item {media_item_id}, or it was deleted.")
-    job_id = _insert_job(session, media_item_id, workflow, priority, config, requested_by)
+    job_id = _insert_job(
+        session,
+        media_item_id=media_item_id,
+        workflow_type=workflow,
+        priority=priority,
+        config=config or {},
+        requested_by=requested_by,
+    )
     session.add_all(
         QueueRow(
             job_id=job_id,
@@ -58,24 +65,15 @@ def enqueue(
     return session.get_one(ProcessingJob, job_id)
 
 
-def _insert_job(
-    session: Session,
-    media_item_id: UUID,
-    workflow: str,
-    priority: int,
-    config: dict[str, Any] | None,
-    requested_by: str,
-) -> UUID:
+def _insert_job(session: Session, *, media_item_id: UUID, workflow_type: str, **values: Any) -> UUID:
     job_id: UUID | None = session.scalar(
         insert(ProcessingJob)
         .values(
             id=uuid7(),
             media_item_id=media_item_id,
-            workflow_type=workflow,
+            workflow_type=workflow_type,
             status=JobStatus.QUEUED,
-            priority=priority,
-            config=config or {},
-            requested_by=requested_by,
+            **values,
         )
         .on_conflict_do_nothing(
             index_elements=["media_item_id", "workflow_type"],
@@ -84,9 +82,10 @@ def _insert_job(
         .returning(ProcessingJob.id)
     )
     if job_id is None:
-        active = active_job_id(session, media_item_id, workflow)
+        active = active_job_id(session, media_item_id, workflow_type)
         raise ConflictError(
-            f"Media item {media_item_id} has an active {workflow} job ({active}); wait for it or cancel it."
+            f"Media item {media_item_id} has an active {workflow_type} job ({active});"
+            " wait for it or cancel it."
         )
     return job_id
 

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from db import audit
 from db.models import Attempt, DeadLetter, DeadLetterReason, MediaItem, Outcome, ProcessingJob, QueueRow
 from db.queue import originals
+from pipeline.errors import NotFoundError
 from pipeline.states import ACTIVE, JobStatus, TaskStatus
 from pipeline.workflows import StageName, stages_of
 
@@ -18,8 +19,14 @@ LONGEST_MESSAGE = 2_000  #: characters of an error that are kept
 
 
 def lock_job(session: Session, job_id: UUID) -> ProcessingJob:
-    """The job's row, locked until the transaction ends: the first lock of every writer."""
-    return session.get_one(ProcessingJob, job_id, with_for_update=True, populate_existing=True)
+    """The job's row, locked until the transaction ends: the first lock of every writer.
+
+    Raises NotFoundError when there is no such job.
+    """
+    job = session.get(ProcessingJob, job_id, with_for_update=True, populate_existing=True)
+    if job is None:
+        raise NotFoundError(f"There is no job {job_id}.")
+    return job
 
 
 def close_attempt(
@@ -101,7 +108,7 @@ def give_up(
 
 
 def release_hash(session: Session, job: ProcessingJob, *, promote: bool) -> None:
-    """Take the hash from the job's item, if it was this job's to give; a later job of an original keeps it."""
+    """Take the hash from the job's item, if it was this job's to give: not if it never dedupes."""
     if StageName.DEDUPE in stages_of(job.workflow_type):
         originals.release(session, job.media_item_id, promote=promote)
 

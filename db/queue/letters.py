@@ -19,7 +19,7 @@ def keep_foreign(session: Session, *, source: str | None, body: str, error: Dail
         reason=DeadLetterReason.NOT_OURS,
         error_code=error.code,
         error_message=error.message,
-        body=body.replace("\x00", "\\u0000"),  # PostgreSQL's text holds every character but this one
+        body=body,
     )
     session.add(letter)
     session.flush()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, and_, extract, func, or_, select, update
@@ -28,24 +28,43 @@ class Ticket:
     root: UUID  #: the job's first row
 
 
-def win_ticket(session: Session, row_id: UUID, *, copy: bool = False) -> Ticket | None:
-    """Win the right to send the row's message, or None when somebody else has it, or it is due too late.
+def win_ticket(session: Session, row_id: UUID) -> Ticket | None:
+    """Win the right to send the message of a row that nobody was told of: ``published_at`` from NULL to then.
 
-    ``published_at`` goes from NULL to when the message becomes visible. A ``copy`` (for a row that a delivery
-    found not due, or leased) also replaces a value that has passed. Past SQS's longest delay the row is left
-    to the steward, with ``published_at`` cleared.
+    ``then`` is when the message becomes visible. None when somebody else has won, or the row is due too late for
+    SQS and left to the steward.
     """
+    return _win(session, row_id, and_(QueueRow.status.in_(DUE), QueueRow.published_at.is_(None)))
+
+
+def win_copy(session: Session, row_id: UUID, *, seen: datetime | None) -> Ticket | None:
+    """Win the right to send a copy: for a delivery that found its row not due or leased, or lost on its way.
+
+    ``seen`` is the ``published_at`` that the caller decided by: it must have passed, and still be there.
+    Past SQS's longest delay the row is left to the steward, with ``published_at`` cleared.
+    """
+    ticket = _win(
+        session,
+        row_id,
+        and_(
+            QueueRow.status.in_((*DUE, TaskStatus.PROCESSING)),
+            QueueRow.published_at.is_not_distinct_from(seen),
+            or_(QueueRow.published_at.is_(None), QueueRow.published_at <= func.clock_timestamp()),
+        ),
+    )
+    if ticket is None:
+        _leave_to_steward(session, row_id)
+    return ticket
+
+
+def _win(session: Session, row_id: UUID, guard: ColumnElement[bool]) -> Ticket | None:
     now = func.clock_timestamp()
     due_at = func.greatest(QueueRow.available_at, QueueRow.lease_expires_at, now)
     other = aliased(QueueRow)
     of_job = select(other.id).where(other.job_id == QueueRow.job_id)
     won = session.execute(
         update(QueueRow)
-        .where(
-            QueueRow.id == row_id,
-            due_at <= now + SQS_MAX_DELAY,
-            _may_copy(row_id) if copy else _may_publish(),
-        )
+        .where(QueueRow.id == row_id, due_at <= now + SQS_MAX_DELAY, guard)
         .values(published_at=due_at)
         .returning(
             QueueRow.job_type,
@@ -57,8 +76,6 @@ def win_ticket(session: Session, row_id: UUID, *, copy: bool = False) -> Ticket 
         .execution_options(synchronize_session=False)
     ).one_or_none()
     if won is None:
-        if copy:
-            _leave_to_steward(session, row_id)
         return None
     job_type, queue, wait, predecessor, root = won
     return Ticket(row_id, job_type, queue, max(math.ceil(wait), 0), predecessor, root)
@@ -75,19 +92,4 @@ def give_back(session: Session, row_id: UUID) -> None:
     """The send failed: say that no message was sent, so that the steward sends one."""
     session.execute(
         update(QueueRow).where(QueueRow.id == row_id, QueueRow.status.in_(DUE)).values(published_at=None)
-    )
-
-
-def _may_publish() -> ColumnElement[bool]:
-    return and_(QueueRow.status.in_(DUE), QueueRow.published_at.is_(None))
-
-
-def _may_copy(row_id: UUID) -> ColumnElement[bool]:
-    """The value that this statement's snapshot saw has passed, and is still there when its turn comes."""
-    seen = aliased(QueueRow)
-    snapshot = select(seen.published_at).where(seen.id == row_id).scalar_subquery()
-    return and_(
-        QueueRow.status.in_((*DUE, TaskStatus.PROCESSING)),
-        QueueRow.published_at.is_not_distinct_from(snapshot),
-        or_(QueueRow.published_at.is_(None), QueueRow.published_at <= func.clock_timestamp()),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, and_, exists, func, select, update
@@ -79,14 +79,16 @@ def unpublished(session: Session, *, horizon: timedelta, limit: int = 500) -> li
     return list(found)
 
 
-def waiting_since(session: Session, queue: str, *, wait: timedelta, limit: int = 100) -> list[UUID]:
-    """Due rows of ``queue`` that were published and have waited longer than ``wait``; oldest first.
+def waiting_since(
+    session: Session, queue: str, *, wait: timedelta, limit: int = 100
+) -> list[tuple[UUID, datetime | None]]:
+    """Due rows (id, published_at) of ``queue`` that were published and have waited longer than ``wait``.
 
     What waits in an empty queue was lost on the way: the steward publishes it again.
     """
     since = func.greatest(QueueRow.published_at, QueueRow.available_at)
-    found = session.scalars(
-        select(QueueRow.id)
+    found = session.execute(
+        select(QueueRow.id, QueueRow.published_at)
         .where(
             QueueRow.queue == queue,
             QueueRow.status.in_(DUE),
@@ -97,7 +99,7 @@ def waiting_since(session: Session, queue: str, *, wait: timedelta, limit: int =
         .order_by(since)
         .limit(limit)
     )
-    return list(found)
+    return [(row_id, published_at) for row_id, published_at in found]
 
 
 def _lease_ended() -> ColumnElement[bool]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -96,5 +96,3 @@ class Stage:
     run: Callable[[Asset, Context], StageOutput]
     version: str  #: changes whenever the same input may give another output
     needs_file: bool = True
-    soft_limit: timedelta | None = None  #: None: the settings' limits
-    hard_limit: timedelta | None = None
