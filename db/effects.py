@@ -18,7 +18,7 @@ from db.queue.settle import Effect
 from pipeline.stages.audit import AuditValue
 from pipeline.stages.base import Asset
 from pipeline.stages.dedupe import DedupeValue
-from pipeline.stages.index import IndexValue
+from pipeline.stages.index import IndexValue, document_of
 from pipeline.stages.ingest import IngestValue
 from pipeline.stages.metadata import MetadataValue
 from pipeline.workflows import StageName
@@ -79,8 +79,7 @@ def _dedupe(session: Session, done: Done) -> Effect:
     if original is None:
         return Effect()
     # Findable by its own name, though no later stage runs for it.
-    title = done.asset.key.rsplit("/", 1)[-1]
-    _put_document(session, done, IndexValue(title=title, keywords=done.asset.key, body="", facets={}))
+    _put_document(session, done, document_of(done.asset))
     return Effect(skip_rest=True, summary={"duplicate_of_id": str(original), "bytes_saved": done.asset.size})
 
 

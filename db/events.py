@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from db import audit, queue
 from db.models import MediaItem, ProcessingJob
+from db.models.base import is_in
 from db.queue import originals
 from pipeline.events import Change, ObjectEvent, precedes
 from pipeline.states import JOB_ACTIVE, JobStatus
@@ -162,7 +163,7 @@ def _end(session: Session, item: MediaItem, *, reason: str) -> None:
 def _cancel_active(session: Session, item_id: UUID, reason: str) -> None:
     active = session.scalars(
         select(ProcessingJob.id).where(
-            ProcessingJob.media_item_id == item_id, ProcessingJob.status.in_(JOB_ACTIVE)
+            ProcessingJob.media_item_id == item_id, is_in(ProcessingJob.status, JOB_ACTIVE)
         )
     ).all()
     for job_id in active:

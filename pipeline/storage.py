@@ -70,6 +70,10 @@ class ObjectStore:
             ),
         )
 
+    def close(self) -> None:
+        """Give the connections back."""
+        self.client.close()
+
     def ping(self) -> None:
         """Ask whether both buckets are there."""
         for bucket in self._buckets:

@@ -10,9 +10,19 @@ from enum import StrEnum
 from typing import Annotated, Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, DateTime, Dialect, MetaData, String, TypeDecorator, func
+from sqlalchemy import (
+    CheckConstraint,
+    ColumnElement,
+    DateTime,
+    Dialect,
+    MetaData,
+    String,
+    TypeDecorator,
+    func,
+    literal_column,
+)
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Mapped, mapped_column
 from uuid_utils.compat import uuid7
 
 CONVENTION = {
@@ -93,6 +103,15 @@ class SoftDeleted:
 def in_list(values: Iterable[StrEnum]) -> str:
     """``'a', 'b'`` for an SQL IN list, in a stable order."""
     return ", ".join(f"'{value}'" for value in sorted(values))
+
+
+def is_in(column: InstrumentedAttribute[str], values: Iterable[StrEnum]) -> ColumnElement[bool]:
+    """``column IN ('a', 'b')`` with the values in the text.
+
+    A partial index is used, and found by ON CONFLICT, only where the statement says its condition in so many
+    words; a statement that is prepared with parameters does not.
+    """
+    return column.in_([literal_column(f"'{value}'") for value in sorted(values)])
 
 
 def one_of(column: str, values: Iterable[StrEnum]) -> CheckConstraint:

@@ -11,6 +11,7 @@ from sqlalchemy import exists, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from db.models import TOKEN, Attempt, MediaItem, PausedLane, ProcessingJob, QueueRow
+from db.models.base import is_in
 from db.queue.rescue import release_expired
 from pipeline.stages.base import Asset
 from pipeline.states import DUE, FINAL, JobStatus, TaskStatus
@@ -155,7 +156,7 @@ def _take(session: Session, row_id: UUID, worker: str, lease: timedelta) -> int 
         update(QueueRow)
         .where(
             QueueRow.id == row_id,
-            QueueRow.status.in_(DUE),
+            is_in(QueueRow.status, DUE),
             QueueRow.available_at <= func.clock_timestamp(),
         )
         .values(
@@ -177,7 +178,7 @@ def _take(session: Session, row_id: UUID, worker: str, lease: timedelta) -> int 
 
 def _unpublish(session: Session, row_id: UUID) -> None:
     session.execute(
-        update(QueueRow).where(QueueRow.id == row_id, QueueRow.status.in_(DUE)).values(published_at=None)
+        update(QueueRow).where(QueueRow.id == row_id, is_in(QueueRow.status, DUE)).values(published_at=None)
     )
 
 
@@ -186,7 +187,7 @@ def _unpublished_successor(session: Session, row: QueueRow) -> UUID | None:
         select(QueueRow.id).where(
             QueueRow.job_id == row.job_id,
             QueueRow.position == row.position + 1,
-            QueueRow.status.in_(DUE),
+            is_in(QueueRow.status, DUE),
             QueueRow.published_at.is_(None),
         )
     )

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from db.models import MediaItem, ProcessingJob, QueueRow
+from db.models.base import is_in
 from pipeline.errors import ConflictError, NotFoundError
 from pipeline.queues import lane_for
 from pipeline.states import DUE, JOB_ACTIVE, JobStatus, TaskStatus
@@ -77,7 +78,7 @@ def _insert_job(session: Session, *, media_item_id: UUID, workflow_type: str, **
         )
         .on_conflict_do_nothing(
             index_elements=["media_item_id", "workflow_type"],
-            index_where=ProcessingJob.status.in_(sorted(JOB_ACTIVE)),
+            index_where=is_in(ProcessingJob.status, JOB_ACTIVE),
         )
         .returning(ProcessingJob.id)
     )
@@ -94,7 +95,7 @@ def due_row(session: Session, job_id: UUID) -> UUID | None:
     """The row of a job that is due, or will be, if there is one."""
     return session.scalar(
         select(QueueRow.id)
-        .where(QueueRow.job_id == job_id, QueueRow.status.in_(DUE))
+        .where(QueueRow.job_id == job_id, is_in(QueueRow.status, DUE))
         .order_by(QueueRow.position)
         .limit(1)
     )
@@ -106,6 +107,6 @@ def active_job_id(session: Session, media_item_id: UUID, workflow: str) -> UUID 
         select(ProcessingJob.id).where(
             ProcessingJob.media_item_id == media_item_id,
             ProcessingJob.workflow_type == workflow,
-            ProcessingJob.status.in_(JOB_ACTIVE),
+            is_in(ProcessingJob.status, JOB_ACTIVE),
         )
     )

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from db import audit
 from db.models import Attempt, DeadLetter, DeadLetterReason, MediaItem, Outcome, ProcessingJob, QueueRow
+from db.models.base import is_in
 from db.queue import originals
 from pipeline.errors import NotFoundError
 from pipeline.states import ACTIVE, JobStatus, TaskStatus
@@ -58,7 +59,7 @@ def end_rows(session: Session, job_id: UUID, status: TaskStatus) -> int:
     """Move every row of the job that is not final to ``status``; returns how many moved."""
     moved = session.execute(
         update(QueueRow)
-        .where(QueueRow.job_id == job_id, QueueRow.status.in_(ACTIVE))
+        .where(QueueRow.job_id == job_id, is_in(QueueRow.status, ACTIVE))
         .values(status=status, completed_at=func.clock_timestamp(), lease_expires_at=None)
         .returning(QueueRow.token, QueueRow.started_at)
         .execution_options(synchronize_session=False)

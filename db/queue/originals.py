@@ -47,7 +47,7 @@ def claim_hash(session: Session, item_id: UUID, sha256: str) -> UUID | None:
     source = aliased(MediaItem)
     session.execute(
         update(MediaItem)
-        .where(MediaItem.id == item_id, source.id == holder)
+        .where(MediaItem.id == item_id, source.id == holder, source.sha256 == MediaItem.sha256)
         .values({getattr(MediaItem, name): getattr(source, name) for name in DESCRIPTION})
         .execution_options(synchronize_session=False)
     )

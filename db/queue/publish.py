@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, and_, extract, func, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from db.models import QueueRow
+from db.models.base import is_in
 from pipeline.states import DUE, TaskStatus
 
 SQS_MAX_DELAY = timedelta(minutes=15)
@@ -31,10 +32,10 @@ class Ticket:
 def win_ticket(session: Session, row_id: UUID) -> Ticket | None:
     """Win the right to send the message of a row that nobody was told of: ``published_at`` from NULL to then.
 
-    ``then`` is when the message becomes visible. None when somebody else has won, or the row is due too late for
-    SQS and left to the steward.
+    ``then`` is when the message becomes visible. None when somebody else has won, or the row is due too late
+    for SQS and left to the steward.
     """
-    return _win(session, row_id, and_(QueueRow.status.in_(DUE), QueueRow.published_at.is_(None)))
+    return _win(session, row_id, and_(is_in(QueueRow.status, DUE), QueueRow.published_at.is_(None)))
 
 
 def win_copy(session: Session, row_id: UUID, *, seen: datetime | None) -> Ticket | None:
@@ -47,7 +48,7 @@ def win_copy(session: Session, row_id: UUID, *, seen: datetime | None) -> Ticket
         session,
         row_id,
         and_(
-            QueueRow.status.in_((*DUE, TaskStatus.PROCESSING)),
+            is_in(QueueRow.status, {*DUE, TaskStatus.PROCESSING}),
             QueueRow.published_at.is_not_distinct_from(seen),
             or_(QueueRow.published_at.is_(None), QueueRow.published_at <= func.clock_timestamp()),
         ),
@@ -84,12 +85,14 @@ def _win(session: Session, row_id: UUID, guard: ColumnElement[bool]) -> Ticket |
 def _leave_to_steward(session: Session, row_id: UUID) -> None:
     far = QueueRow.available_at > func.clock_timestamp() + SQS_MAX_DELAY
     session.execute(
-        update(QueueRow).where(QueueRow.id == row_id, QueueRow.status.in_(DUE), far).values(published_at=None)
+        update(QueueRow)
+        .where(QueueRow.id == row_id, is_in(QueueRow.status, DUE), far)
+        .values(published_at=None)
     )
 
 
 def give_back(session: Session, row_id: UUID) -> None:
     """The send failed: say that no message was sent, so that the steward sends one."""
     session.execute(
-        update(QueueRow).where(QueueRow.id == row_id, QueueRow.status.in_(DUE)).values(published_at=None)
+        update(QueueRow).where(QueueRow.id == row_id, is_in(QueueRow.status, DUE)).values(published_at=None)
     )

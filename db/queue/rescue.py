@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, and_, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from db.models import DeadLetterReason, Outcome, PausedLane, QueueRow
+from db.models.base import is_in
 from db.queue.finish import close_attempt, give_up, lock_job
 from pipeline.states import DUE, TaskStatus
 
@@ -68,7 +69,7 @@ def unpublished(session: Session, *, horizon: timedelta, limit: int = 500) -> li
     found = session.scalars(
         select(QueueRow.id)
         .where(
-            QueueRow.status.in_(DUE),
+            is_in(QueueRow.status, DUE),
             QueueRow.published_at.is_(None),
             QueueRow.available_at <= func.clock_timestamp() + horizon,
             ~_paused(),
@@ -91,7 +92,7 @@ def waiting_since(
         select(QueueRow.id, QueueRow.published_at)
         .where(
             QueueRow.queue == queue,
-            QueueRow.status.in_(DUE),
+            is_in(QueueRow.status, DUE),
             QueueRow.published_at.is_not(None),
             since < func.clock_timestamp() - wait,
             ~_paused(),
@@ -103,7 +104,9 @@ def waiting_since(
 
 
 def _lease_ended() -> ColumnElement[bool]:
-    return and_(QueueRow.status == TaskStatus.PROCESSING, QueueRow.lease_expires_at <= func.clock_timestamp())
+    return and_(
+        is_in(QueueRow.status, {TaskStatus.PROCESSING}), QueueRow.lease_expires_at <= func.clock_timestamp()
+    )
 
 
 def _paused() -> ColumnElement[bool]:

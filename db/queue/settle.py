@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
 from db.models import Attempt, DeadLetterReason, Outcome, ProcessingJob, QueueRow
+from db.models.base import is_in
 from db.queue.claim import Claimed
 from db.queue.finish import LONGEST_MESSAGE, close_attempt, end_rows, finish_job, give_up, lock_job
 from pipeline.errors import DailiesError, InfrastructureError, PermanentStageError
@@ -156,7 +157,7 @@ def _ours(claim: Claimed) -> tuple[ColumnElement[bool], ...]:
     return (
         QueueRow.id == claim.row_id,
         QueueRow.token == claim.token,
-        QueueRow.status == TaskStatus.PROCESSING,
+        is_in(QueueRow.status, {TaskStatus.PROCESSING}),
     )
 
 
@@ -187,5 +188,5 @@ def _advance(session: Session, job: ProcessingJob, position: int, summary: dict[
 
 
 def _any_active(session: Session, job_id: UUID) -> bool:
-    living = select(QueueRow.id).where(QueueRow.job_id == job_id, QueueRow.status.in_(ACTIVE))
+    living = select(QueueRow.id).where(QueueRow.job_id == job_id, is_in(QueueRow.status, ACTIVE))
     return session.scalar(living.limit(1)) is not None

@@ -27,18 +27,32 @@ BEGIN
 END $$;
 
 -- Makes the partition of the month that holds ``day``; doing it twice, or at once, changes nothing.
+-- Entries of that month that had to go to the default partition move to it.
 CREATE FUNCTION audit_log_ensure_partition(day date) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-    first date := date_trunc('month', day);
-    name text := 'audit_log_' || to_char(first, 'YYYY_MM');
+    first timestamptz := date_trunc('month', day::timestamp) AT TIME ZONE 'UTC';
+    past timestamptz := (date_trunc('month', day::timestamp) + interval '1 month') AT TIME ZONE 'UTC';
+    name text := 'audit_log_' || to_char(day, 'YYYY_MM');
+    bound text := format('FOR VALUES FROM (%L) TO (%L)', first, past);
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended(name, 0));
-    IF to_regclass(name) IS NULL THEN
-        EXECUTE format(
-            'CREATE TABLE %I PARTITION OF audit_log FOR VALUES FROM (%L) TO (%L)',
-            name, first, first + interval '1 month'
-        );
+    IF to_regclass(name) IS NOT NULL THEN
+        RETURN;
     END IF;
+    IF EXISTS (SELECT FROM audit_log_default WHERE created_at >= first AND created_at < past) THEN
+        ALTER TABLE audit_log DETACH PARTITION audit_log_default;
+        EXECUTE format('CREATE TABLE %I PARTITION OF audit_log %s', name, bound);
+        INSERT INTO audit_log SELECT * FROM audit_log_default WHERE created_at >= first AND created_at < past;
+        DELETE FROM audit_log_default WHERE created_at >= first AND created_at < past;
+        ALTER TABLE audit_log ATTACH PARTITION audit_log_default DEFAULT;
+    ELSE
+        EXECUTE format('CREATE TABLE %I PARTITION OF audit_log %s', name, bound);
+    END IF;
+    -- Row triggers come with the partition, statement triggers do not.
+    EXECUTE format(
+        'CREATE TRIGGER audit_log_no_truncate BEFORE TRUNCATE ON %I'
+        ' FOR EACH STATEMENT EXECUTE FUNCTION audit_log_refuse_change()', name
+    );
 END $$;
 """
 
@@ -49,6 +63,8 @@ CREATE TRIGGER audit_log_no_truncate BEFORE TRUNCATE ON audit_log
     FOR EACH STATEMENT EXECUTE FUNCTION audit_log_refuse_change();
 -- Where the steward was away for months, entries land here instead of being refused.
 CREATE TABLE audit_log_default PARTITION OF audit_log DEFAULT;
+CREATE TRIGGER audit_log_no_truncate BEFORE TRUNCATE ON audit_log_default
+    FOR EACH STATEMENT EXECUTE FUNCTION audit_log_refuse_change();
 SELECT audit_log_ensure_partition((date_trunc('month', now()) + make_interval(months => n))::date)
     FROM generate_series(0, 2) n;
 """

@@ -15,7 +15,7 @@ from pipeline.workflows import StageName
 
 
 class Asset(BaseModel):
-    """What is known of a media item when a stage starts: the object's address and what earlier stages found."""
+    """What is known of a media item when a stage starts: where it is, and what earlier stages found."""
 
     model_config = ConfigDict(frozen=True)
 

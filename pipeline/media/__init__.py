@@ -1,0 +1,1 @@
+"""What the stages are made of: reading, measuring and resizing media. Plain functions on local files."""

@@ -1,0 +1,64 @@
+"""Accept the file or refuse it: its size, its type from the bytes, and whether its prefix takes that kind."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import PIL
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.errors import PermanentStageError
+from pipeline.keys import check_size, parse_key, policy_for
+from pipeline.media.sniff import sniff
+from pipeline.stages.base import Asset, Context, Stage, StageOutput
+from pipeline.workflows import StageName
+
+
+class IngestValue(BaseModel):
+    """What the bytes and the key say."""
+
+    model_config = ConfigDict(frozen=True)
+
+    mime_type: str
+    kind: str
+    size: int  #: bytes
+    sha256: str  #: hexadecimal
+    entity_type: str
+    entity_id: UUID | None
+
+
+def run(asset: Asset, ctx: Context) -> StageOutput:
+    """Sniff the file.
+
+    Raises:
+        PermanentStageError: EMPTY_FILE, FILE_TOO_LARGE, KIND_NOT_ALLOWED, or what ``sniff`` raises.
+    """
+    file = ctx.require_file()
+    check_size(asset.key, file.size, ctx.size_limit)
+    parsed = parse_key(asset.key)
+    sniffed = sniff(
+        file.path, pixel_limit=ctx.pixel_limit, name=parsed.filename, content_type=asset.content_type
+    )
+    _check_kind(asset.key, sniffed.kind)
+    value = IngestValue(
+        mime_type=sniffed.mime_type,
+        kind=sniffed.kind,
+        size=file.size,
+        sha256=file.sha256,
+        entity_type=parsed.entity_type,
+        entity_id=parsed.entity_id,
+    )
+    return StageOutput(value, warnings=sniffed.warnings)
+
+
+def _check_kind(key: str, kind: str) -> None:
+    policy = policy_for(key)
+    if policy.kinds is not None and kind not in policy.kinds:
+        raise PermanentStageError(
+            f"{policy.prefix} takes {' and '.join(sorted(policy.kinds))} files, and this is an {kind}; "
+            "upload it below another prefix.",
+            code="KIND_NOT_ALLOWED",
+        )
+
+
+STAGE = Stage(StageName.INGEST, run, version=f"1+pillow-{PIL.__version__}")
