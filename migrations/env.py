@@ -16,9 +16,10 @@ def run() -> None:
     """Run the revisions that were asked for."""
     engine = make_engine(context.config.attributes["database_url"], pool_size=1)
     with engine.connect() as connection:
-        # A migration that waits for a lock makes everybody behind it wait too: give up, and be run again.
-        connection.execute(text("SET lock_timeout = '5s'; SET statement_timeout = '15min'"))
+        connection.execute(text("SET lock_timeout = 0; SET statement_timeout = '15min'"))
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": ADVISORY_LOCK})
+        # A migration that waits for a lock makes everybody behind it wait too: give up, and be run again.
+        connection.execute(text("SET lock_timeout = '5s'"))
         connection.commit()
         context.configure(
             connection=connection,

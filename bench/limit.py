@@ -1,0 +1,96 @@
+"""The compute limit: the same stage functions on the same files in plain processes, and nothing else.
+
+``python -m bench.limit FOLDER`` prints ``{"seconds", "cpu_ms", "stages": {name: ms}}``, the last two a file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import multiprocessing
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from uuid import uuid4
+
+from cli.stage import described
+from pipeline.settings import get_settings
+from pipeline.stages import STAGES
+from pipeline.stages.base import Asset, Context, LocalFile
+from pipeline.workflows import STAGES_OF, WorkflowType
+
+HASH = "hash"  #: in the stack, a part of the download
+
+
+@dataclass(frozen=True)
+class Took:
+    """What one file cost, in milliseconds."""
+
+    stages: dict[str, float]
+    cpu: float
+
+
+def process(path: Path) -> Took:
+    """Take one file through the stages of an upload."""
+    cpu, started = time.process_time(), time.perf_counter()
+    with path.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    stages = {HASH: _ms(started, time.perf_counter())}
+    file = LocalFile(path, path.stat().st_size, digest)
+    asset = Asset(media_item_id=uuid4(), key=f"uploads/{path.name}", size=file.size)
+    settings = get_settings()
+    for name in STAGES_OF[WorkflowType.INGEST]:
+        started = time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder:
+            context = Context(
+                file=file if STAGES[name].needs_file else None,
+                workdir=Path(folder),
+                pixel_limit=settings.image_pixel_limit,
+                jpeg_quality=settings.jpeg_quality,
+            )
+            asset = described(asset, STAGES[name].run(asset, context))
+        stages[name] = _ms(started, time.perf_counter())
+    return Took(stages, _ms(cpu, time.process_time()))
+
+
+def measure(paths: list[Path], warm_up: list[Path], processes: int) -> dict[str, object]:
+    """Take ``paths`` through, in ``processes`` processes that have each done ``warm_up`` before."""
+    fork = multiprocessing.get_context("fork")
+    ready = fork.Barrier(processes + 1)
+    with fork.Pool(processes, initializer=_warm_up, initargs=(warm_up, ready)) as pool:
+        ready.wait()
+        started = time.perf_counter()
+        took = list(pool.imap_unordered(process, paths))
+        seconds = time.perf_counter() - started
+    stages: Counter[str] = Counter()
+    for one in took:
+        stages.update(one.stages)
+    return {
+        "seconds": seconds,
+        "cpu_ms": sum(one.cpu for one in took) / len(took),
+        "stages": {name: total / len(took) for name, total in stages.items()},
+    }
+
+
+def _warm_up(paths: list[Path], ready: Barrier) -> None:
+    for path in paths:
+        process(path)
+    ready.wait()
+
+
+def _ms(start: float, end: float) -> float:
+    return (end - start) * 1000
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--warm-up", type=int, default=2, help="Files that each process does before.")
+    parser.add_argument("--processes", type=int, default=2)
+    given = parser.parse_args()
+    files = sorted(given.folder.iterdir())
+    print(json.dumps(measure(files[given.warm_up :], files[: given.warm_up], given.processes)))

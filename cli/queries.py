@@ -1,0 +1,128 @@
+"""What the API knows, for people: jobs, queue, search."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from cli.console import make_console
+from cli.options import DEFAULT_STATE, JsonOption, StateOption, join
+from cli.outcome import STYLES
+
+app = typer.Typer()
+PANEL = "Everything the API can do, for people"
+LimitOption = Annotated[int, typer.Option(help="How many to show.", min=1, max=200)]
+
+
+@app.command(rich_help_panel=PANEL)
+def jobs(
+    job_id: Annotated[str | None, typer.Argument(help="Show this one, stage by stage.")] = None,
+    status: Annotated[str | None, typer.Option(help="Only jobs in this status.")] = None,
+    limit: LimitOption = 20,
+    as_json: JsonOption = False,
+    state: StateOption = DEFAULT_STATE,
+) -> None:
+    """Show jobs, newest first, or one job with its stages."""
+    api = join(state)
+    if job_id:
+        job = api.get(f"jobs/{job_id}")["data"]
+        _show(job, _job_table(job), as_json=as_json)
+        return
+    found = api.get("jobs", limit=limit, status=status)["data"]
+    names = ["id", "key", "workflow_type", "status", "priority", "error_code", "created_at"]
+    _show(found, _table(found, names), as_json=as_json)
+
+
+@app.command(rich_help_panel=PANEL)
+def queue(
+    status: Annotated[str | None, typer.Option(help="List rows in this status.")] = None,
+    limit: LimitOption = 20,
+    as_json: JsonOption = False,
+    state: StateOption = DEFAULT_STATE,
+) -> None:
+    """Show how much there is to do; with --status, the rows themselves."""
+    api = join(state)
+    if status:
+        rows = api.get("queue", limit=limit, status=status)["data"]
+        names = [
+            "id",
+            "job_id",
+            "job_type",
+            "queue",
+            "status",
+            "attempts",
+            "available_at",
+            "worker",
+            "error_code",
+        ]
+        _show(rows, _table(rows, names), as_json=as_json)
+        return
+    stats = api.get("queue/stats")["data"]
+    lanes = [
+        {"queue": lane, "oldest_waiting_s": stats["oldest_waiting_seconds"].get(lane), **counts}
+        for lane, counts in stats["by_queue"].items()
+    ]
+    _show(stats, _table(lanes, ["queue", "queued", "processing", "retrying", "pending", "oldest_waiting_s"]),
+          as_json=as_json)  # fmt: skip
+    if not as_json:
+        totals = ", ".join(f"{count} {name}" for name, count in stats["by_status"].items() if count)
+        make_console().print(f"All rows: {totals or 'none'}")
+
+
+@app.command(rich_help_panel=PANEL)
+def search(
+    query: Annotated[list[str], typer.Argument(help='Words, "phrases", or, -not.')],
+    limit: Annotated[int, typer.Option(help="How many to show.", min=1, max=100)] = 20,
+    as_json: JsonOption = False,
+    state: StateOption = DEFAULT_STATE,
+) -> None:
+    """Find media items."""
+    answer = join(state).get("search", q=" ".join(query), limit=limit)
+    hits = answer["data"]["hits"]
+    _show(answer["data"], _table(hits, ["title", "key", "mime_type", "captured_at", "thumbnail_url"]),
+          as_json=as_json)  # fmt: skip
+    if not as_json:
+        make_console().print(f"{answer['metadata']['total']} found")
+
+
+def _job_table(job: dict[str, Any]) -> Table:
+    rows = [
+        {
+            **row,
+            "tries": len(row["tries"]),
+            "ms": row["tries"][-1]["duration_ms"] if row["tries"] else None,
+            "waits because": (row["waiting_because"] or {}).get("message"),
+        }
+        for row in job["rows"]
+    ]
+    table = _table(rows, ["job_type", "status", "tries", "ms", "worker", "error_code", "waits because"])
+    table.title = escape(f"{job['key']}: {job['status']} {job['error_message'] or ''}")
+    return table
+
+
+def _show(data: object, table: Table, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(data, indent=2, ensure_ascii=False))
+    else:
+        make_console().print(table)
+
+
+def _table(rows: list[dict[str, Any]], names: list[str]) -> Table:
+    table = Table()
+    for name in names:
+        table.add_column(name.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(name, row.get(name)) for name in names))
+    return table
+
+
+def _cell(name: str, value: object) -> str:
+    if value is None:
+        return "-"
+    if name == "status":
+        return f"[{STYLES.get(str(value), 'cyan')}]{value}[/]"
+    return escape(str(value))

@@ -1,0 +1,1 @@
+"""The embedded stack: every server and every part of Dailies as real processes on loopback."""

@@ -1,0 +1,104 @@
+"""Files of this machine into the storage bucket, as any client of S3 would put them there."""
+
+from __future__ import annotations
+
+import mimetypes
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+from boto3.exceptions import Boto3Error
+from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+
+from pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+PREFIX = "uploads/"
+SAMPLES = Path(__file__).resolve().parent.parent / "samples"
+MIB = 1024**2
+#: One PUT up to here, parts above; no threads of its own, so that a signal ends an upload at once.
+TRANSFER = TransferConfig(multipart_threshold=64 * MIB, multipart_chunksize=16 * MIB, use_threads=False)
+
+
+@dataclass
+class Upload:
+    """One file and where it went. ``error`` says why it did not."""
+
+    path: Path
+    key: str
+    size: int | None = None
+    version_id: str = ""
+    error_code: str | None = None
+    error: str | None = None
+
+
+def find(path: Path) -> list[Upload]:
+    """The file ``path``, or every file below it, in order of their keys. Nothing is read yet.
+
+    What is no regular file (a socket, a link that leads nowhere) is in the list with an error.
+    """
+    if not path.is_dir():
+        return [_named(path, path.name)]
+    skipped = {SAMPLES / "README.md"}  # describes the samples and is none
+    files = (file for file in _files(path) if file.resolve() not in skipped)
+    return sorted(
+        (_named(file, file.relative_to(path).as_posix()) for file in files), key=lambda one: one.key
+    )
+
+
+def put(uploads: list[Upload], settings: Settings, uploaded: Callable[[Upload], None]) -> None:
+    """Upload what can be read, one after the other; ``uploaded`` is called after each try."""
+    s3: S3Client = boto3.client(
+        "s3",
+        endpoint_url=settings.aws_endpoint_url or None,
+        region_name=settings.aws_region,
+        config=Config(retries={"mode": "standard", "total_max_attempts": 5}),
+    )
+    for upload in uploads:
+        if upload.error is None:
+            _put(s3, settings.storage_bucket, upload)
+        uploaded(upload)
+
+
+def _put(s3: S3Client, bucket: str, upload: Upload) -> None:
+    kind = mimetypes.guess_type(upload.path.name)[0] or "application/octet-stream"
+    try:
+        s3.upload_file(str(upload.path), bucket, upload.key, ExtraArgs={"ContentType": kind}, Config=TRANSFER)
+        head = s3.head_object(Bucket=bucket, Key=upload.key)
+        upload.version_id = head.get("VersionId", "")
+    except OSError as error:
+        _refuse(upload, "UNREADABLE_FILE", f"The file cannot be read: {error.strerror or error}.")
+    except (Boto3Error, BotoCoreError, ClientError, ParamValidationError, UnicodeError) as error:
+        _refuse(upload, "UPLOAD_FAILED", f"The file could not be uploaded: {error}")
+
+
+def _named(path: Path, name: str) -> Upload:
+    upload = Upload(path, PREFIX + name)
+    try:
+        name.encode()
+        upload.size = path.stat().st_size
+    except OSError as error:
+        _refuse(upload, "UNREADABLE_FILE", f"The file cannot be read: {error.strerror}.")
+    except UnicodeEncodeError:
+        upload.key = PREFIX + name.encode("utf-8", "replace").decode()
+        _refuse(upload, "UNREADABLE_NAME", "The file's name is no UTF-8 and cannot be a key: rename it.")
+    else:
+        if not path.is_file():
+            _refuse(upload, "UNREADABLE_FILE", "This is no regular file.")
+    return upload
+
+
+def _refuse(upload: Upload, code: str, sentence: str) -> None:
+    upload.error_code, upload.error = code, sentence
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for parent, _, names in os.walk(folder):
+        yield from (Path(parent, name) for name in names)

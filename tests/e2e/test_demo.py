@@ -1,0 +1,110 @@
+"""`dailies demo` on the samples, and `dailies ingest` on files of one's own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from cli.uploads import SAMPLES
+from pipeline.workflows import STAGES_OF, WorkflowType
+from tests.e2e.conftest import Stack, dailies
+
+KEYS = {
+    "key", "media_item_id", "job_id", "status", "error_code", "error_message", "kind", "mime_type", "size",
+    "sha256", "width", "height", "captured_at", "gps", "duplicate_of", "thumbnails", "rows",
+}  # fmt: skip
+BROKEN = {"truncated.jpg": "TRUNCATED_IMAGE", "noise.jpg": "UNSUPPORTED_TYPE", "empty.jpg": "EMPTY_FILE"}
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the demo says of the samples, by file name."""
+    folder = tmp_path_factory.mktemp("demo")
+    done = dailies("demo", "--json", str(folder / "out.json"), "--sheet", str(folder / "sheet.jpg"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    with Image.open(folder / "sheet.jpg") as sheet:
+        assert sheet.width > 1000
+    files = json.loads((folder / "out.json").read_text(encoding="utf-8"))["files"]
+    return {file["key"].removeprefix("uploads/"): file for file in files}
+
+
+def duplicate_in(shown: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = next(file for file in shown.values() if file["duplicate_of"])
+    return found
+
+
+def test_every_sample_is_told_with_every_field(shown: dict[str, Any]) -> None:
+    names = {path.relative_to(SAMPLES).as_posix() for path in SAMPLES.rglob("*") if path.is_file()}
+    assert set(shown) == names - {"README.md"}
+    assert all(set(file) == KEYS for file in shown.values())
+
+
+def test_the_broken_three_fail_with_their_reasons_and_the_others_complete(shown: dict[str, Any]) -> None:
+    assert {name: file["error_code"] for name, file in shown.items() if file["status"] == "failed"} == BROKEN
+    assert {file["status"] for name, file in shown.items() if name not in BROKEN} == {"completed"}
+    assert all(file["error_message"] for name, file in shown.items() if name in BROKEN)
+
+
+def test_an_original_has_its_facts_rows_and_pictures(shown: dict[str, Any]) -> None:
+    otters = next(file for name, file in shown.items() if "otters" in name and not file["duplicate_of"])
+    assert (otters["width"], otters["height"], otters["kind"]) == (3840, 2160, "image")
+    assert otters["gps"] == pytest.approx([37.7498, -122.1476], abs=1e-3)
+    assert otters["captured_at"].startswith("2013-10-27T")
+    assert otters["size"] == (SAMPLES / "otters.jpg").stat().st_size
+    assert [row["job_type"] for row in otters["rows"]] == list(STAGES_OF[WorkflowType.INGEST])
+    assert all(row["status"] == "completed" and row["attempts"] >= 1 for row in otters["rows"])
+    assert all(isinstance(row["ms"], int) for row in otters["rows"])
+    assert {(one["variant"], one["width"], one["height"]) for one in otters["thumbnails"]} == {
+        ("primary", 1280, 720), ("medium", 640, 360), ("small", 320, 180),
+    }  # fmt: skip
+
+
+def test_the_duplicate_answers_with_its_original(shown: dict[str, Any]) -> None:
+    twin = duplicate_in(shown)
+    original = shown[twin["duplicate_of"].removeprefix("uploads/")]
+    assert twin["sha256"] == original["sha256"]
+    assert twin["thumbnails"] == original["thumbnails"]
+    assert [row["status"] for row in twin["rows"]] == ["completed"] * 2 + ["skipped"] * 4
+
+
+def test_a_turned_photograph_is_measured_upright(shown: dict[str, Any]) -> None:
+    assert (shown["osprey.jpg"]["width"], shown["osprey.jpg"]["height"]) == (1620, 2160)
+
+
+def test_files_that_are_not_final_in_time_are_exit_1(stack: Stack, tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64), "teal").save(tmp_path / "teal.png")
+    late = stack.dailies("ingest", str(tmp_path), "--timeout", "0")
+    assert late.returncode == 1
+    assert "Not every file is final" in late.stdout
+
+
+def test_ingest_tells_of_odd_names_and_of_what_cannot_be_read(stack: Stack, tmp_path: Path) -> None:
+    odd = "ünïcode + [bold] #1?%41.png"
+    Image.new("RGB", (400, 300), "navy").save(tmp_path / odd)
+    (tmp_path / "nowhere.jpg").symlink_to("/nonexistent")
+    result = tmp_path / "result.json"
+    done = stack.dailies("ingest", str(tmp_path), "--json", str(result))
+    assert done.returncode == 0, done.stdout + done.stderr
+    files = {file["key"]: file for file in json.loads(result.read_text(encoding="utf-8"))["files"]}
+    assert files[f"uploads/{odd}"]["status"] == "completed"
+    assert files["uploads/nowhere.jpg"]["error_code"] == "UNREADABLE_FILE"
+    assert odd.partition(" ")[0] in stack.dailies("jobs").stdout
+    job = stack.dailies("jobs", files[f"uploads/{odd}"]["job_id"]).stdout
+    assert "thumbnails" in job
+    found = json.loads(stack.dailies("search", "ünïcode", "--json").stdout)
+    assert [hit["key"] for hit in found["hits"]] == [f"uploads/{odd}"]
+    assert "completed" in stack.dailies("queue").stdout
+    assert dailies("demo", str(tmp_path), "--json", str(tmp_path / "no" / "such.json")).returncode == 2
+
+
+def test_the_same_file_again_is_done_at_once(stack: Stack, tmp_path: Path) -> None:
+    Image.new("RGB", (300, 300), "olive").save(tmp_path / "again.png")
+    first, second = tmp_path / "1.json", tmp_path / "2.json"
+    assert stack.dailies("ingest", str(tmp_path / "again.png"), "--json", str(first)).returncode == 0
+    assert stack.dailies("ingest", str(tmp_path / "again.png"), "--json", str(second)).returncode == 0
+    jobs = [json.loads(path.read_text())["files"][0]["job_id"] for path in (first, second)]
+    assert jobs[0] == jobs[1]

@@ -1,0 +1,173 @@
+"""What several tests do: take rows through the queue, race threads, compare whole databases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from threading import Barrier
+from typing import Any, TypeVar
+from uuid import UUID
+
+from sqlalchemy import Connection, create_engine, func, make_url, select, text, update
+from sqlalchemy.orm import Session
+
+from db import queue
+from db.models import AuditEntry, Base, MediaItem, ProcessingJob, QueueRow
+from db.queue import Claimed, Cost, Effect
+from pipeline.errors import TransientStageError
+from pipeline.retry import RetryPolicy
+from pipeline.settings import Settings
+from pipeline.states import JOB_ACTIVE, TaskStatus, derive_job_status
+from pipeline.workflows import StageName
+from tests.factories import add_item
+
+LEASE = timedelta(minutes=5)
+COST = Cost(duration_ms=12, cpu_ms=10)
+POLICY = RetryPolicy()
+SLOW = TransientStageError("The disk was slow.", code="DISK_SLOW")
+
+T = TypeVar("T")
+
+
+def in_threads(count: int, work: Callable[[int], T]) -> list[T]:
+    """What ``work(0) ... work(count - 1)`` return, all begun at the same moment; raises what one raises."""
+    barrier = Barrier(count)
+
+    def begin(number: int) -> T:
+        barrier.wait(timeout=30)
+        return work(number)
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(begin, range(count)))
+
+
+def new_job(session: Session, item: MediaItem | None = None, **values: Any) -> ProcessingJob:
+    """A job that was just enqueued, for a new item unless told."""
+    item = item or add_item(session)
+    return queue.enqueue(session, media_item_id=item.id, **({"workflow": "ingest"} | values))
+
+
+def row_of(session: Session, job_id: UUID, stage: str) -> QueueRow:
+    """The row of one stage as it is in the database now."""
+    return session.execute(
+        select(QueueRow)
+        .where(QueueRow.job_id == job_id, QueueRow.job_type == stage)
+        .execution_options(populate_existing=True)
+    ).scalar_one()
+
+
+def statuses(session: Session, job_id: UUID) -> list[TaskStatus]:
+    """The statuses of a job's rows, in order."""
+    found = session.scalars(
+        select(QueueRow.status).where(QueueRow.job_id == job_id).order_by(QueueRow.position)
+    )
+    return [TaskStatus(status) for status in found]
+
+
+def due(session: Session, job_id: UUID) -> UUID:
+    """The row of a job that is due."""
+    row_id = queue.due_row(session, job_id)
+    assert row_id is not None
+    return row_id
+
+
+def claimed(session: Session, row_id: UUID, worker: str = "worker@test") -> Claimed:
+    """Claim a row that can be claimed."""
+    answer = queue.claim(session, row_id, worker=worker, lease=LEASE)
+    assert isinstance(answer, Claimed), answer
+    return answer
+
+
+def nothing(_: Session) -> Effect:
+    """The effect of a stage that changes nothing."""
+    return Effect()
+
+
+def complete(
+    session: Session, claim: Claimed, effect: Callable[[Session], Effect] = nothing, **values: Any
+) -> queue.Settled | queue.Fenced:
+    """Settle a success."""
+    given: dict[str, Any] = {"result": {}, "version": "1", "cost": COST} | values
+    return queue.complete(session, claim, effect=effect, **given)
+
+
+def advance(session: Session, job_id: UUID, to: StageName | None = None) -> None:
+    """Complete the rows of a job in order, up to the stage ``to`` (not including it), or to the end."""
+    while (row_id := queue.due_row(session, job_id)) is not None:
+        claim_it = session.get_one(QueueRow, row_id).job_type != to
+        if not claim_it:
+            return
+        assert isinstance(complete(session, claimed(session, row_id)), queue.Settled)
+
+
+def expire(session: Session, row_id: UUID) -> None:
+    """Let the lease of a row end."""
+    session.execute(
+        update(QueueRow)
+        .where(QueueRow.id == row_id)
+        .values(lease_expires_at=func.clock_timestamp() - timedelta(seconds=1))
+    )
+
+
+def make_due(session: Session, row_id: UUID) -> None:
+    """Let the wait of a row that is to be retried be over."""
+    session.execute(
+        update(QueueRow)
+        .where(QueueRow.id == row_id)
+        .values(available_at=func.clock_timestamp() - timedelta(seconds=1))
+    )
+
+
+def summaries(session: Session, job_id: UUID) -> list[AuditEntry]:
+    """The audit entries that say how a job ended."""
+    ends = ("job_completed", "job_failed", "job_cancelled")
+    found = session.scalars(
+        select(AuditEntry)
+        .where(AuditEntry.entity_id == job_id, AuditEntry.action.in_(ends))
+        .order_by(AuditEntry.created_at)
+    )
+    return list(found)
+
+
+def snapshot(session: Session | Connection) -> dict[str, list[str]]:
+    """Every row of every table, as text."""
+    return {
+        table.name: sorted(session.scalars(text(f'SELECT t::text FROM "{table.name}" t')))  # noqa: S608
+        for table in Base.metadata.sorted_tables
+    }
+
+
+def broken_promises(session: Session, job_ids: Iterable[UUID]) -> list[str]:
+    """What is wrong with jobs whose rows no transaction is changing."""
+    wrong: list[str] = []
+    for job_id in job_ids:
+        job = session.get_one(ProcessingJob, job_id, populate_existing=True)
+        rows = statuses(session, job_id)
+        derived = derive_job_status(rows, started=job.started_at is not None)
+        if job.status != derived and {job.status, derived} - JOB_ACTIVE:
+            wrong.append(f"job {job_id} is {job.status}, its rows say {derived}: {rows}")
+        if (
+            sum(status in {TaskStatus.QUEUED, TaskStatus.RETRYING, TaskStatus.PROCESSING} for status in rows)
+            > 1
+        ):
+            wrong.append(f"job {job_id} has two rows at work: {rows}")
+    return wrong
+
+
+@contextmanager
+def scratch_database(settings: Settings, name: str) -> Iterator[str]:
+    """The URL of an empty database of its own, for the length of the block."""
+    url = make_url(settings.database_url.get_secret_value())
+    name = f"{url.database}_{name}"
+    admin = create_engine(url.set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
+    try:
+        with admin.connect() as connection:
+            connection.execute(text(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
+            connection.execute(text(f'CREATE DATABASE "{name}"'))
+        yield url.set(database=name).render_as_string(hide_password=False)
+        with admin.connect() as connection:
+            connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
+    finally:
+        admin.dispose()
