@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from anyio import to_thread
 from fastapi import APIRouter, Depends, FastAPI
+from fastapi_offline import FastAPIOffline
 
 from api import errors
 from api.dependencies import Resources, bind_ids
@@ -73,7 +74,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         finally:
             app.state.resources.close()
 
-    app = FastAPI(
+    # Its documentation page needs no other server, which an operator's network may not reach.
+    app = FastAPIOffline(
+        redoc_url=None,
         title="Dailies",
         version=SCHEMA_VERSION,
         description=DESCRIPTION,

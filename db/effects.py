@@ -65,6 +65,7 @@ def _ingest(session: Session, done: Done) -> Effect:
         done,
         mime_type=value.mime_type,
         kind=value.kind,
+        content_type=value.content_type,
         size_bytes=value.size,
         sha256=value.sha256,
         entity_type=value.entity_type,
@@ -129,7 +130,7 @@ def _index(session: Session, done: Done) -> Effect:
 
 
 def _audit(_: Session, done: Done) -> Effect:
-    return Effect(summary=_value(done, AuditValue).model_dump(mode="json"))
+    return Effect(summary=_value(done, AuditValue).summary)
 
 
 _V = TypeVar("_V", bound=BaseModel)

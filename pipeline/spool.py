@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -90,7 +91,7 @@ class Spool:
         fresh.unlink(missing_ok=True)  # of a process that was killed here and had this number
         fresh.symlink_to(Path("..") / path.parent.name / path.name)
         fresh.replace(link)
-        return LocalFile(path, got.size, got.sha256)
+        return replace(got, path=path)
 
     def _make_room(self, size: int) -> None:
         if size <= self._allowance:

@@ -114,7 +114,7 @@ class ObjectStore:
             with closing(found["Body"]) as body, path.open("wb") as file:
                 admit(found["ContentLength"])
                 size, digest = _copy(body, file)
-        return LocalFile(path, size, digest.hex())
+        return LocalFile(path, size, digest.hex(), found.get("ContentType"))
 
     def put_file(self, bucket: str, key: str, path: Path, *, content_type: str) -> None:
         """Store the file at ``path``, for clients to cache for ever."""

@@ -36,6 +36,7 @@ def make_app(settings: Settings) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         task_soft_time_limit=settings.soft_time_limit.total_seconds(),
         task_time_limit=settings.hard_time_limit.total_seconds(),
+        task_publish_retry=False,
         worker_send_task_events=True,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
@@ -53,6 +54,8 @@ def _broker(settings: Settings) -> dict[str, Any]:
         "wait_time_seconds": int(settings.poll_wait.total_seconds()),
         "polling_interval": 0,  # it adds to the long poll
         "supports_fanout": True,
+        # The steward is the retry: whoever publishes should not wait long for a broker that is away.
+        "client-config": {"connect_timeout": 3, "read_timeout": 30, "retries": {"total_max_attempts": 2}},
     }
     url = "sqs://"
     if settings.aws_endpoint_url:

@@ -32,25 +32,26 @@ def task_name(stage: str) -> str:
     return f"dailies.{stage}"
 
 
-def publish(sessions: Sessions, row_id: UUID) -> bool:
+def publish(sessions: Sessions, row_id: UUID, *, strict: bool = False) -> bool:
     """Send the message of a row that nobody was told of, if it is ours to send: mark, commit, then send.
 
     Returns whether a message was sent. A broker that does not answer is no error here: the row says that it
-    was not published, and the steward publishes it.
+    was not published, and the steward publishes it. The steward itself is ``strict``, and gets an
+    InfrastructureError: it has many rows, and better things to do than to wait for the broker with each.
     """
     with sessions.begin() as session:
         ticket = queue.win_ticket(session, row_id)
-    return _send_and_tell(sessions, ticket)
+    return _send_and_tell(sessions, ticket, strict=strict)
 
 
-def publish_copy(sessions: Sessions, row_id: UUID, *, seen: datetime | None) -> bool:
+def publish_copy(sessions: Sessions, row_id: UUID, *, seen: datetime | None, strict: bool = False) -> bool:
     """Send the row's message once more, if ``published_at`` is still what the caller saw, and has passed."""
     with sessions.begin() as session:
         ticket = queue.win_copy(session, row_id, seen=seen)
-    return _send_and_tell(sessions, ticket)
+    return _send_and_tell(sessions, ticket, strict=strict)
 
 
-def _send_and_tell(sessions: Sessions, ticket: queue.Ticket | None) -> bool:
+def _send_and_tell(sessions: Sessions, ticket: queue.Ticket | None, *, strict: bool) -> bool:
     if ticket is None:
         return False
     try:
@@ -59,6 +60,10 @@ def _send_and_tell(sessions: Sessions, ticket: queue.Ticket | None) -> bool:
         log.warning("publish_failed", row_id=str(ticket.row_id), error=str(error))
         with sessions.begin() as session:
             queue.give_back(session, ticket.row_id)
+        if strict:
+            raise InfrastructureError(
+                f"The broker does not answer: {error}", code="BROKER_UNAVAILABLE"
+            ) from error
         return False
     return True
 

@@ -71,6 +71,8 @@ class Steward:
                 count = step()
         except (InfrastructureError, *SQS_ERRORS) as error:
             log.warning("steward_step_failed", step=name, error=str(error))
+        except Exception:
+            log.exception("steward_step_raised", step=name)
         else:
             if count:
                 log.info("steward_step", step=name, count=count)
@@ -89,7 +91,7 @@ class Steward:
         """Publish rows that are due, or will be within SQS's longest delay, and that nobody was told of."""
         with self._runtime.sessions() as session:
             found = queue.unpublished(session, horizon=queue.SQS_MAX_DELAY)
-        return sum(dispatch.publish(self._runtime.sessions, row_id) for row_id in found)
+        return sum(dispatch.publish(self._runtime.sessions, row_id, strict=True) for row_id in found)
 
     def publish_lost(self) -> int:
         """Publish again what has waited for half a minute while its queue was empty: its message is gone."""
@@ -99,7 +101,8 @@ class Steward:
                 found = queue.waiting_since(session, lane, wait=LOST_AFTER)
             if found and self._queues.waiting(lane) == 0:
                 published += sum(
-                    dispatch.publish_copy(self._runtime.sessions, row_id, seen=seen) for row_id, seen in found
+                    dispatch.publish_copy(self._runtime.sessions, row_id, seen=seen, strict=True)
+                    for row_id, seen in found
                 )
         return published
 

@@ -45,6 +45,8 @@ class LocalFile:
     path: Path
     size: int  #: bytes
     sha256: str  #: hexadecimal
+    #: as the uploader said: known to whoever downloaded the file, never trusted
+    content_type: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

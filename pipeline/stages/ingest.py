@@ -23,6 +23,7 @@ class IngestValue(BaseModel):
     kind: str
     size: int  #: bytes
     sha256: str  #: hexadecimal
+    content_type: str | None = None  #: as the uploader said
     entity_type: str
     entity_id: UUID | None
 
@@ -36,15 +37,15 @@ def run(asset: Asset, ctx: Context) -> StageOutput:
     file = ctx.require_file()
     check_size(asset.key, file.size, ctx.size_limit)
     parsed = parse_key(asset.key)
-    sniffed = sniff(
-        file.path, pixel_limit=ctx.pixel_limit, name=parsed.filename, content_type=asset.content_type
-    )
+    declared = file.content_type or asset.content_type
+    sniffed = sniff(file.path, pixel_limit=ctx.pixel_limit, name=parsed.filename, content_type=declared)
     _check_kind(asset.key, sniffed.kind)
     value = IngestValue(
         mime_type=sniffed.mime_type,
         kind=sniffed.kind,
         size=file.size,
         sha256=file.sha256,
+        content_type=declared,
         entity_type=parsed.entity_type,
         entity_id=parsed.entity_id,
     )

@@ -11,7 +11,7 @@ from PIL import Image
 
 from cli.uploads import SAMPLES
 from pipeline.workflows import STAGES_OF, WorkflowType
-from tests.e2e.conftest import Stack, dailies
+from tests.e2e.stacks import Stack, dailies
 
 KEYS = {
     "key", "media_item_id", "job_id", "status", "error_code", "error_message", "kind", "mime_type", "size",

@@ -13,7 +13,7 @@ import pytest
 import urllib3
 
 from pipeline.workflows import StageName
-from tests.e2e.conftest import Stack, until
+from tests.e2e.stacks import Stack, until
 from tests.images import corners, encoded
 
 NAMES = {f"dailies.{stage}" for stage in StageName}

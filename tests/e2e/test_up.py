@@ -10,7 +10,7 @@ from PIL import Image
 from cli.stack.environment import EXPORTED
 from cli.stack.process import Identity
 from cli.stack.state import port_is_free
-from tests.e2e.conftest import STOP_LIMIT_S, Stack, dailies, identities, running_stack, until
+from tests.e2e.stacks import STOP_LIMIT_S, Stack, dailies, identities, running_stack, until
 
 ROLES = ["supervisor", "postgres", "aws", "api", "listener", "steward", "worker", "worker-heavy", "flower"]
 
