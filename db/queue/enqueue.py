@@ -13,9 +13,9 @@ from uuid_utils.compat import uuid7
 from db.models import MediaItem, ProcessingJob, QueueRow
 from db.models.base import is_in
 from pipeline.errors import ConflictError, NotFoundError
-from pipeline.queues import lane_for
+from pipeline.queues import Queue, lane_for
 from pipeline.states import DUE, JOB_ACTIVE, JobStatus, TaskStatus
-from pipeline.workflows import PRIORITY_DEFAULT, stages_of
+from pipeline.workflows import PRIORITY_DEFAULT, StageName, stages_of
 
 
 def enqueue(
@@ -50,20 +50,15 @@ def enqueue(
         config=config or {},
         requested_by=requested_by,
     )
-    session.add_all(
-        QueueRow(
-            job_id=job_id,
-            job_type=stage,
-            position=position,
-            queue=lane,
-            status=TaskStatus.PENDING if position else TaskStatus.QUEUED,
-            max_attempts=max_attempts,
-            max_crashes=max_crashes,
-        )
-        for position, stage in enumerate(stages)
-    )
+    budgets = {"max_attempts": max_attempts, "max_crashes": max_crashes}
+    session.add_all(_row(job_id, lane, position, stage, budgets) for position, stage in enumerate(stages))
     session.flush()
     return session.get_one(ProcessingJob, job_id)
+
+
+def _row(job_id: UUID, lane: Queue, position: int, stage: StageName, budgets: dict[str, int]) -> QueueRow:
+    status = TaskStatus.PENDING if position else TaskStatus.QUEUED
+    return QueueRow(job_id=job_id, job_type=stage, position=position, queue=lane, status=status, **budgets)
 
 
 def _insert_job(session: Session, *, media_item_id: UUID, workflow_type: str, **values: Any) -> UUID:
