@@ -62,7 +62,7 @@ class ObjectStore:
             config=Config(
                 signature_version="s3v4",
                 connect_timeout=5,
-                read_timeout=30,
+                read_timeout=10,  # botocore swallows the soft time limit; this bounds how long
                 retries={"total_max_attempts": 3, "mode": "standard"},
                 # Bucket names are no host names where the endpoint is an address.
                 s3={"addressing_style": "path" if endpoint else "auto"},

@@ -46,15 +46,19 @@ def register(app: Celery) -> None:
         app.task(deliver, bind=True, name=dispatch.task_name(name), throws=(DailiesError,), shared=False)
 
 
-def deliver(task: Task, row_id: str, schema: int = dispatch.SCHEMA, *_: Any) -> str:
+def deliver(task: Task, row_id: object, schema: object = dispatch.SCHEMA, *_: Any) -> str:
     """One delivery of one message: do what the row says. Returns what was done, for the worker's log."""
-    if schema > dispatch.SCHEMA:
-        _leave_to_newer(task)
     runtime = get_runtime()
-    with bound_contextvars(row_id=row_id, task=task.name):
+    with bound_contextvars(row_id=str(row_id), task=task.name):
+        try:
+            number, version = UUID(str(row_id)), int(str(schema))
+        except ValueError:
+            return _keep_unknown(runtime, row_id)
+        if version > dispatch.SCHEMA:
+            _leave_to_newer(task)
         try:
             with guarded():
-                return _deliver(runtime, UUID(row_id))
+                return _deliver(runtime, number)
         except InfrastructureError as error:
             # The row could not be asked, or not be told. The message comes back; the row decides again.
             log.warning("delivery_postponed", error=error.message, code=error.code)
@@ -89,19 +93,21 @@ def _deliver(runtime: Runtime, row_id: UUID) -> str:
         case queue.Exhausted():
             dispatch.copy_dead_letters(runtime.sessions, runtime.settings)
         case queue.Unknown():
-            _keep_unknown(runtime, row_id)
+            return _keep_unknown(runtime, row_id)
     outcome = type(answer).__name__.lower()
     log.info("delivery_needs_no_work", answer=outcome)
     return outcome
 
 
-def _keep_unknown(runtime: Runtime, row_id: UUID) -> None:
+def _keep_unknown(runtime: Runtime, row_id: object) -> str:
     error = NotOursError(
         f"No queue row has the id {row_id}; it was pruned, or the message is another system's."
     )
+    log.warning("message_not_ours", error=error.message)
     with runtime.sessions.begin() as session:
         queue.keep_foreign(session, source=None, body=str(row_id), error=error)
     dispatch.copy_dead_letters(runtime.sessions, runtime.settings)
+    return "unknown"
 
 
 def _work(runtime: Runtime, claim: queue.Claimed) -> str:
