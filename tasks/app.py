@@ -37,6 +37,7 @@ def make_app(settings: Settings) -> Celery:
         task_soft_time_limit=settings.soft_time_limit.total_seconds(),
         task_time_limit=settings.hard_time_limit.total_seconds(),
         task_publish_retry=False,
+        worker_consumer="tasks.worker:Consumer",
         worker_send_task_events=True,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
