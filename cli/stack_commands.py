@@ -28,6 +28,7 @@ from pipeline.errors import DailiesError, InfrastructureError, NotFoundError
 CHECK_S = 0.25
 DOWN_LIMIT_S = 20.0
 FOLLOW_S = 0.3
+SAMPLES_LIMIT_S = 600.0
 STATUS_STYLES = {"running": "green", "starting": "yellow", "restarting": "red"}
 
 app = typer.Typer()
@@ -62,7 +63,8 @@ def _show_samples(api: Api, place: State, supervisor: Supervisor) -> None:
     try:
         if api.get("media-items", limit=1)["data"]:
             return
-        process(api, find(SAMPLES), contact_sheet=place.root / "contact-sheet.jpg", tick=supervisor.check)
+        sheet = place.root / "contact-sheet.jpg"
+        process(api, find(SAMPLES), timeout=SAMPLES_LIMIT_S, contact_sheet=sheet, tick=supervisor.check)
     except DailiesError as error:
         console.print(f"[red]The samples are not done: {error.code}: {error}[/]")
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from threading import Barrier
 from typing import Any, TypeVar
 from uuid import UUID
@@ -96,8 +102,7 @@ def complete(
 def advance(session: Session, job_id: UUID, to: StageName | None = None) -> None:
     """Complete the rows of a job in order, up to the stage ``to`` (not including it), or to the end."""
     while (row_id := queue.due_row(session, job_id)) is not None:
-        claim_it = session.get_one(QueueRow, row_id).job_type != to
-        if not claim_it:
+        if session.get_one(QueueRow, row_id).job_type == to:
             return
         assert isinstance(complete(session, claimed(session, row_id)), queue.Settled)
 
@@ -171,3 +176,33 @@ def scratch_database(settings: Settings, name: str) -> Iterator[str]:
             connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
     finally:
         admin.dispose()
+
+
+@contextmanager
+def worker_process(log: Path, *args: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker as ``dailies worker`` starts it, ready, with one pool process. Its lines go to ``log``."""
+    command = [sys.executable, "-m", "cli.main", "worker", "--concurrency", "1", *args]
+    # Short polls let it end soon.
+    env = {**os.environ, "DAILIES_POLL_WAIT": "1", "DAILIES_LOG_FORMAT": "json", **environment}
+    with log.open("wb") as lines:
+        process = subprocess.Popen(command, env=env, stderr=lines, start_new_session=True)  # noqa: S603
+    try:
+        wait_until(lambda: b" ready." in log.read_bytes() or process.poll() is not None, seconds=60)
+        assert process.poll() is None, log.read_text()
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
+
+
+def wait_until(is_so: Callable[[], object], *, seconds: float = 30) -> None:
+    """Return as soon as ``is_so`` says yes; fail when it never does."""
+    end = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < end, f"not within {seconds} s"
+        time.sleep(0.05)

@@ -34,17 +34,28 @@ def role(state: State, *, durable: bool, on_ready: Callable[[], None]) -> Role:
             "The embedded AWS API is not installed: install dailies with the extra `embedded`.",
             code="EMBEDDED_MISSING",
         )
-    folder = state.root / "aws"
-    (folder / "tmp").mkdir(parents=True, exist_ok=True)
+    (state.root / "aws" / "tmp").mkdir(parents=True, exist_ok=True)
     port = state.ports()["aws"]
-    keep = "1" if durable else "0"
+    return Role(
+        name="aws",
+        argv=[sys.executable, "-P", "-m", "ministack"],
+        env=_environment(state, keep="1" if durable else "0"),
+        server=True,
+        ready=lambda: answers(port, "/_ministack/health"),
+        on_ready=on_ready,
+        death_signal=signal.SIGTERM,  # so that it writes its state
+    )
+
+
+def _environment(state: State, *, keep: str) -> dict[str, str]:
+    folder = state.root / "aws"
     access_key, secret = credentials(state)
-    env = {
+    return {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": str(folder),
         "TMPDIR": str(folder / "tmp"),  # its pid file
         "BIND_HOST": "127.0.0.1",
-        "GATEWAY_PORT": str(port),
+        "GATEWAY_PORT": str(state.ports()["aws"]),
         "MINISTACK_HOST": "127.0.0.1",  # queue URLs name it
         "SERVICES": SERVICES,
         "AWS_ACCESS_KEY_ID": access_key,  # it opens presigned URLs of this key alone
@@ -59,15 +70,6 @@ def role(state: State, *, durable: bool, on_ready: Callable[[], None]) -> Role:
         "LOG_LEVEL": "WARNING",
         "PYTHONUNBUFFERED": "1",
     }
-    return Role(
-        name="aws",
-        argv=[sys.executable, "-P", "-m", "ministack"],
-        env=env,
-        server=True,
-        ready=lambda: answers(port, "/_ministack/health"),
-        on_ready=on_ready,
-        death_signal=signal.SIGTERM,  # so that it writes its state
-    )
 
 
 def answers(port: int, path: str) -> bool:

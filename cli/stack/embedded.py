@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
+import urllib3
+
 from cli.stack import aws, postgres
 from cli.stack.environment import adopt, environment, isolated
 from cli.stack.process import Identity, end_group
 from cli.stack.roles import Role
 from cli.stack.signals import undisturbed
-from cli.stack.state import RoleRecord, State, identity, port_is_free
+from cli.stack.state import RoleRecord, State, identity
 from cli.stack.supervisor import Supervisor
 from pipeline.settings import get_settings
 
@@ -43,7 +45,7 @@ def everything(state: State, *, durable: bool = True) -> list[Role]:
         _part("steward", env),
         _worker("worker", env),
         _worker("worker-heavy", env, "--concurrency", "1"),
-        _part("flower", env, ready=lambda: not port_is_free(ports["flower"])),
+        _part("flower", env, ready=lambda: _sees_workers(env)),
     ]
 
 
@@ -94,6 +96,17 @@ def _own_record() -> RoleRecord:
         "started_at": datetime.now(UTC).isoformat(),
         "status": "running",
     }
+
+
+def _sees_workers(env: dict[str, str]) -> bool:
+    """Whether Flower has heard of a worker: until then it misses what the workers tell."""
+    url = f"{env['DAILIES_FLOWER_URL']}/api/workers?status=1"
+    headers = urllib3.make_headers(basic_auth=env["DAILIES_FLOWER_BASIC_AUTH"])
+    try:
+        answer = urllib3.request("GET", url, headers=headers, timeout=1, retries=False)
+        return any(answer.json().values())
+    except (urllib3.exceptions.HTTPError, ValueError):
+        return False
 
 
 def _part(name: str, env: dict[str, str], *args: str, ready: Callable[[], bool] = lambda: True) -> Role:

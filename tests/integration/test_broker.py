@@ -1,0 +1,242 @@
+"""Events, remote control and the queues that they leave, over real SNS and SQS with a real worker."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Self
+from uuid import uuid4
+
+import pytest
+from celery import Celery
+
+from db.models import MediaItem
+from db.session import Sessions
+from pipeline.queues import LANES, Queue
+from pipeline.settings import Settings
+from pipeline.states import TaskStatus
+from tasks import broker, dispatch
+from tasks.app import make_app
+from tasks.broker import ALIVE_TAG, STALE_AFTER, is_ephemeral, sweep
+from tasks.queues import aws_client, sqs_name
+from tests.images import detailed, encoded
+from tests.support import new_job, statuses, wait_until, worker_process
+
+if TYPE_CHECKING:
+    import subprocess
+
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+
+
+@pytest.fixture(scope="module")
+def worker(
+    aws: Settings, database: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[subprocess.Popen[bytes]]:
+    folder = tmp_path_factory.mktemp("worker")
+    with worker_process(
+        folder / "worker.log", "--hostname", "watched@here", DAILIES_SPOOL_DIR=str(folder / "spool")
+    ) as process:
+        yield process
+
+
+@pytest.fixture
+def app(aws: Settings) -> Iterator[Celery]:
+    """An app of its own, as Flower and `celery inspect` have one."""
+    app = make_app(aws)
+    yield app
+    app.close()
+
+
+def _ephemeral(sqs: SQSClient, settings: Settings) -> dict[str, str]:
+    """The ephemeral queues there are, and when each was last marked."""
+    found = {}
+    for url in sqs.list_queues(QueueNamePrefix=settings.queue_prefix).get("QueueUrls", []):
+        name = url.rsplit("/", 1)[-1]
+        if is_ephemeral(name):
+            found[name] = sqs.list_queue_tags(QueueUrl=url).get("Tags", {}).get(ALIVE_TAG, "")
+    return found
+
+
+def _subscribed(settings: Settings) -> set[str]:
+    sns = aws_client(settings, "sns")
+    pages = sns.get_paginator("list_subscriptions").paginate()
+    found = {one["Endpoint"].rsplit(":", 1)[-1] for page in pages for one in page["Subscriptions"]}
+    sns.close()
+    return found
+
+
+class Capture:
+    """Receives events in a thread, as Flower does."""
+
+    def __init__(self, app: Celery) -> None:
+        self.events: list[dict[str, Any]] = []
+        self._app = app
+        self._thread = threading.Thread(target=self._run)
+        self.receiver: Any = None
+
+    def _run(self) -> None:
+        with self._app.connection() as connection:
+            self.receiver = self._app.events.Receiver(connection, handlers={"*": self.events.append})
+            self.receiver.capture(limit=None, timeout=None, wakeup=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.receiver.should_stop = True
+        self._thread.join(timeout=30)
+
+    def types(self, task_id: str) -> list[str]:
+        return [event["type"] for event in self.events if event.get("uuid") == task_id]
+
+
+@pytest.mark.usefixtures("worker")
+def test_inspect_gets_its_answers(app: Celery) -> None:
+    inspect = app.control.inspect(timeout=5, destination=["watched@here"])
+    assert inspect.ping() == {"watched@here": {"ok": "pong"}}
+    active: dict[str, Any] = app.control.inspect(timeout=5, destination=["watched@here"]).active_queues()
+    assert [queue["name"] for queue in active["watched@here"]] == ["express", "standard", "bulk"]
+
+
+@pytest.mark.usefixtures("worker", "empty_queues")
+def test_events_tell_what_became_of_a_task(
+    app: Celery, sessions: Sessions, s3: S3Client, bucket: str
+) -> None:
+    good, bad = f"uploads/{uuid4()}.jpg", f"uploads/{uuid4()}.jpg"
+    s3.put_object(Bucket=bucket, Key=good, Body=encoded(detailed()))
+    s3.put_object(Bucket=bucket, Key=bad, Body=b"")
+    with sessions.begin() as session:
+        items = [MediaItem(bucket=bucket, key=key) for key in (good, bad)]
+        session.add_all(items)
+        session.flush()
+        jobs = [new_job(session, item) for item in items]
+    with Capture(app) as capture:
+        wait_until(lambda: any(event["type"] == "worker-heartbeat" for event in capture.events))
+        for job in jobs:
+            dispatch.publish_job(sessions, job.id)
+
+        def succeeded() -> set[str]:
+            told = {
+                event["uuid"]: event["name"] for event in capture.events if event["type"] == "task-received"
+            }
+            done = [event["uuid"] for event in capture.events if event["type"] == "task-succeeded"]
+            return {told[task_id] for task_id in done}
+
+        wait_until(lambda: len(succeeded()) == 6)
+        with sessions() as session:
+            assert statuses(session, jobs[0].id) == [TaskStatus.COMPLETED] * 6
+        wait_until(lambda: any(event["type"] == "task-failed" for event in capture.events))
+        received = [event for event in capture.events if event["type"] == "task-received"]
+        roots = {event["root_id"] for event in received}
+        assert len(roots) == 2  # one chain for each job, so that Flower shows them
+        (failed,) = [event for event in capture.events if event["type"] == "task-failed"]
+        assert "EMPTY_FILE" in failed["exception"] or "empty" in failed["exception"]
+        assert capture.types(failed["uuid"])[0] == "task-received"
+
+
+@pytest.mark.usefixtures("worker")
+def test_ephemeral_queues_are_marked_and_the_living_stay(app: Celery, aws: Settings, sqs: SQSClient) -> None:
+    with Capture(app) as capture:
+        wait_until(lambda: any(event["type"] == "worker-heartbeat" for event in capture.events))
+        marked = _ephemeral(sqs, aws)
+        events = [name for name in marked if "celeryev" in name]
+        control = [name for name in marked if "watched_here" in name or "watched@here" in name]
+        assert events
+        assert control
+        assert all(0 <= time.time() - float(marked[name]) < 120 for name in (*events, *control))
+
+        assert sweep(aws, now=time.time() + STALE_AFTER / 2) == []
+
+        assert _ephemeral(sqs, aws).keys() >= set(marked)
+        assert set(marked) & _subscribed(aws) >= set(control)
+    assert app.control.inspect(timeout=5, destination=["watched@here"]).ping()
+
+
+def test_stale_queue_and_its_subscription_are_swept(aws: Settings, sqs: SQSClient) -> None:
+    place = aws.model_copy(update={"queue_prefix": f"swept-{aws.queue_prefix}"})
+    sns = aws_client(place, "sns")
+    topic = sns.create_topic(Name=f"{place.queue_prefix}celeryev")["TopicArn"]
+    now = time.time()
+    ages = {"celeryev-old": STALE_AFTER + 60, "celeryev-new": 5, "x-celery-pidbox": STALE_AFTER * 9}
+    for name, age in ages.items():
+        _queue(sqs, sns, topic, place.queue_prefix + name, {ALIVE_TAG: str(int(now - age))})
+    _queue(sqs, sns, topic, f"{place.queue_prefix}celeryev-of-another-kombu", {})
+
+    deleted = sweep(place, now=now)
+
+    assert sorted(deleted) == [f"{place.queue_prefix}celeryev-old", f"{place.queue_prefix}x-celery-pidbox"]
+    kept = {f"{place.queue_prefix}celeryev-new", f"{place.queue_prefix}celeryev-of-another-kombu"}
+    assert _ephemeral(sqs, place).keys() == kept
+    assert {name for name in _subscribed(place) if name.startswith(place.queue_prefix)} == kept
+    assert sweep(place, now=now) == []
+    sns.close()
+
+
+def test_sweep_leaves_our_own_queues_and_other_peoples_subscriptions(aws: Settings, sqs: SQSClient) -> None:
+    sns = aws_client(aws, "sns")
+    alarms = sns.create_topic(Name=f"{aws.queue_prefix}alarms")["TopicArn"]
+    sns.subscribe(TopicArn=alarms, Protocol="email", Endpoint="operator@example.com")
+    sns.subscribe(TopicArn=alarms, Protocol="sqs", Endpoint="arn:aws:sqs:us-east-1:111111111111:pager")
+    for lane in Queue:
+        url = sqs.get_queue_url(QueueName=sqs_name(aws, lane))["QueueUrl"]
+        sqs.tag_queue(QueueUrl=url, Tags={ALIVE_TAG: "1"})  # whatever is written on them
+
+    assert not set(sweep(aws, now=time.time())) & {sqs_name(aws, lane) for lane in Queue}
+
+    for lane in LANES:
+        assert sqs.get_queue_url(QueueName=sqs_name(aws, lane))["QueueUrl"]
+    left = sns.list_subscriptions_by_topic(TopicArn=alarms)["Subscriptions"]
+    assert {one["Protocol"] for one in left} == {"email", "sqs"}
+    sns.delete_topic(TopicArn=alarms)
+    sns.close()
+
+
+def test_sweep_of_one_environment_leaves_the_others(aws: Settings, sqs: SQSClient) -> None:
+    theirs = aws.model_copy(update={"queue_prefix": f"other-{aws.queue_prefix}"})
+    name = f"{theirs.queue_prefix}celeryev-old"
+    sns = aws_client(aws, "sns")
+    topic = sns.create_topic(Name=f"{theirs.queue_prefix}celeryev")["TopicArn"]
+    _queue(sqs, sns, topic, name, {ALIVE_TAG: "1"})
+    assert name not in sweep(aws, now=time.time())
+    assert name in _subscribed(aws)
+    assert sweep(theirs, now=time.time()) == [name]
+    sns.close()
+
+
+def _queue(sqs: SQSClient, sns: Any, topic: str, name: str, tags: dict[str, str]) -> None:
+    url = sqs.create_queue(QueueName=name, tags=tags)["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+
+
+def test_app_is_made_as_the_design_says(aws: Settings) -> None:
+    app = make_app(aws)
+    assert sorted(name for name in app.tasks if name.startswith("dailies.")) == [
+        f"dailies.{name}" for name in ("audit", "dedupe", "index", "ingest", "metadata", "thumbnails")
+    ]
+    conf = app.conf
+    assert (conf.task_acks_late, conf.result_backend, conf.accept_content) == (True, None, ["json"])
+    assert (conf.task_soft_time_limit, conf.task_time_limit) == (240, 270)
+    assert conf.broker_transport_options["polling_interval"] == 0  # it adds to the long poll
+    credentials = [
+        name for name in ("aws_access_key_id", "secret") if name in repr(conf.broker_transport_options)
+    ]
+    assert credentials == []
+    assert "@" not in conf.broker_url
+    app.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "ephemeral"),
+    [
+        ("dailies-dev-celeryev-0af1", True),
+        ("dailies-dev-worker_here-celery-pidbox", True),
+        ("dailies-dev-0af1-reply-celery-pidbox", True),
+        *((f"dailies-dev-{queue}", False) for queue in Queue),
+    ],
+)
+def test_ephemeral_queues_are_known_by_their_names(name: str, *, ephemeral: bool) -> None:
+    assert broker.is_ephemeral(name) is ephemeral

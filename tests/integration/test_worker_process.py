@@ -1,0 +1,256 @@
+"""A real prefork worker at the end of real queues."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from base64 import b64decode, b64encode
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import select
+
+from db.models import DeadLetter, MediaItem, ProcessingJob, QueueRow, Thumbnail
+from db.session import Sessions
+from pipeline.queues import Queue
+from pipeline.settings import Settings
+from pipeline.states import JOB_FINAL, JobStatus, TaskStatus
+from tasks import dispatch
+from tasks.app import get_app
+from tasks.listener import Listener
+from tasks.queues import Queues
+from tasks.runtime import Runtime, build
+from tests.images import detailed, encoded
+from tests.support import due, new_job, statuses, summaries, wait_until, worker_process
+
+if TYPE_CHECKING:
+    import subprocess
+
+    from mypy_boto3_s3 import S3Client
+
+PHOTO = encoded(detailed())
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("worker") / "worker.log"
+
+
+@pytest.fixture(scope="module")
+def worker(aws: Settings, database: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """One worker for all tests here that do not end it."""
+    with worker_process(log, DAILIES_SPOOL_DIR=str(log.parent / "spool"), DAILIES_RETRY_BASE="1") as process:
+        yield process
+
+
+@pytest.fixture
+def runtime(sessions: Sessions, empty_queues: Settings) -> Iterator[Runtime]:
+    runtime = build(empty_queues.model_copy(update={"poll_wait": timedelta(seconds=1)}), pool_size=1)
+    yield runtime
+    runtime.engine.dispose()
+
+
+@pytest.fixture
+def queues(empty_queues: Settings) -> Iterator[Queues]:
+    queues = Queues(empty_queues)
+    yield queues
+    queues.client.close()
+
+
+def _upload(s3: S3Client, bucket: str, *bodies: bytes) -> list[str]:
+    keys = [f"uploads/{uuid4()}/été + {number}.jpg" for number in range(len(bodies))]
+    for key, body in zip(keys, bodies, strict=True):
+        s3.put_object(Bucket=bucket, Key=key, Body=body)
+    return keys
+
+
+def _listen(runtime: Runtime, count: int) -> None:
+    handled = 0
+    while handled < count:
+        handled += Listener(runtime).poll()
+
+
+def _wait_for_the_end(sessions: Sessions, count: int = 1) -> None:
+    """Wait until there are ``count`` jobs and all are final."""
+
+    def ended() -> bool:
+        with sessions() as session:
+            found = session.scalars(select(ProcessingJob.status)).all()
+        return len(found) == count and set(found) <= JOB_FINAL
+
+    wait_until(ended)
+
+
+def _lines(log: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+
+
+def _kombu(row_id: object, *more: object, task: str = "dailies.ingest") -> str:
+    """A message as our own dispatch sends it, with any argument."""
+    body = b64encode(json.dumps([[row_id, *more], {}, {}]).encode()).decode()
+    envelope = {
+        "body": body,
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+        "headers": {"lang": "py", "task": task, "id": str(uuid4()), "root_id": None, "parent_id": None},
+        "properties": {
+            "body_encoding": "base64",
+            "delivery_info": {"exchange": "", "routing_key": Queue.STANDARD},
+            "delivery_tag": str(uuid4()),
+            "correlation_id": str(uuid4()),
+            "delivery_mode": 2,
+            "priority": 0,
+        },
+    }
+    return b64encode(json.dumps(envelope).encode()).decode()
+
+
+def _send(queues: Queues, *bodies: str) -> None:
+    for body in bodies:
+        queues.client.send_message(QueueUrl=queues.url(Queue.STANDARD), MessageBody=body)
+
+
+@pytest.mark.usefixtures("worker")
+def test_uploads_become_assets_and_a_broken_one_a_dead_letter(
+    runtime: Runtime, sessions: Sessions, s3: S3Client, queues: Queues, log: Path
+) -> None:
+    settings = runtime.settings
+    keys = _upload(s3, settings.storage_bucket, PHOTO, PHOTO, os.urandom(5000), b"")
+    _listen(runtime, len(keys))
+    _wait_for_the_end(sessions, len(keys))
+
+    with sessions() as session:
+        found = session.execute(select(MediaItem.key, ProcessingJob).join(MediaItem))
+        jobs: dict[str, ProcessingJob] = dict(found.all())
+        assert [jobs[key].status for key in keys] == ["completed", "completed", "failed", "failed"]
+        assert [jobs[key].error_code for key in keys[2:]] == ["UNSUPPORTED_TYPE", "EMPTY_FILE"]
+        skipped = [statuses(session, jobs[key].id).count(TaskStatus.SKIPPED) for key in keys[:2]]
+        assert sorted(skipped) == [0, 4]  # one original and one duplicate, whichever came first
+        assert {len(summaries(session, job.id)) for job in jobs.values()} == {1}
+        for picture in session.scalars(select(Thumbnail)):
+            s3.head_object(Bucket=settings.thumbnail_bucket, Key=picture.file_reference)
+        assert len(session.scalars(select(Thumbnail)).all()) == 3
+        assert len(session.scalars(select(DeadLetter)).all()) == 2
+        first = session.scalars(select(QueueRow).limit(1)).one()
+    wait_until(lambda: queues.waiting(Queue.DEAD_LETTER) == 2)
+    wait_until(lambda: queues.waiting(Queue.STANDARD) == 0)
+    done = [line for line in _lines(log) if line["event"] == "stage_completed"]
+    assert {"row_id", "job_id", "token", "stage", "ms", "cpu_ms", "role"} <= done[0].keys()
+    assert str(first.id) in {line["row_id"] for line in done}
+
+
+@pytest.mark.usefixtures("worker")
+def test_worker_goes_on_after_messages_that_are_not_ours(
+    runtime: Runtime, sessions: Sessions, s3: S3Client, queues: Queues
+) -> None:
+    stranger = uuid4()
+    _send(
+        queues,
+        "hello",
+        "{}",
+        '{"body": 7}',
+        json.dumps({"task": "x", "args": []}),
+        b64encode(b"\xff\xfe\x00").decode(),
+        "x" * 100_000,
+        _kombu(str(stranger), 1),
+        _kombu("no id at all", 1),
+        _kombu(None),
+        _kombu({"row": 1}, "1"),
+        _kombu(str(stranger), task="somebody.elses"),
+        _kombu(str(stranger))[:-40],
+    )
+    _upload(s3, runtime.settings.storage_bucket, PHOTO)
+    _listen(runtime, 1)
+    _wait_for_the_end(sessions)
+
+    with sessions() as session:
+        assert session.scalars(select(ProcessingJob.status)).one() == JobStatus.COMPLETED
+        wait_until(lambda: len(session.scalars(select(DeadLetter)).all()) >= 4)
+        letters = session.scalars(select(DeadLetter)).all()
+        assert {letter.reason for letter in letters} == {"not_ours"}
+        assert str(stranger) in {letter.body for letter in letters}
+
+
+@pytest.mark.usefixtures("worker")
+def test_message_of_a_newer_release_is_left_to_newer_workers(
+    sessions: Sessions, queues: Queues, log: Path
+) -> None:
+    with sessions.begin() as session:
+        row_id = due(session, new_job(session).id)
+    args = (str(row_id), dispatch.SCHEMA + 1, {"a field": "of a later release"})
+    get_app().send_task("dailies.ingest", args=args, task_id=str(row_id), queue=Queue.STANDARD)
+
+    wait_until(lambda: b"message_is_newer" in log.read_bytes())
+
+    url = queues.url(Queue.STANDARD)
+    # Nothing is in the queue or in flight, but the message that was sent again with a delay.
+    wait_until(lambda: queues.waiting(Queue.STANDARD) == 1)
+    left = queues.client.get_queue_attributes(
+        QueueUrl=url, AttributeNames=["ApproximateNumberOfMessagesDelayed"]
+    )
+    assert left["Attributes"]["ApproximateNumberOfMessagesDelayed"] == "1"
+    with sessions() as session:
+        row = session.get_one(QueueRow, row_id)
+        assert (row.status, row.token) == (TaskStatus.QUEUED, None)
+
+
+@pytest.mark.usefixtures("worker")
+def test_urgent_and_patient_lanes_are_served_too(sessions: Sessions, runtime: Runtime, s3: S3Client) -> None:
+    keys = _upload(s3, runtime.settings.storage_bucket, PHOTO, encoded(detailed((100, 100))))
+    with sessions.begin() as session:
+        for key, priority in zip(keys, (10, 1), strict=True):
+            item = MediaItem(bucket=runtime.settings.storage_bucket, key=key)
+            session.add(item)
+            session.flush()
+            new_job(session, item, priority=priority)
+    with sessions() as session:
+        jobs = list(session.scalars(select(ProcessingJob.id)))
+    assert [dispatch.publish_job(sessions, job_id) for job_id in jobs] == [True, True]
+    _wait_for_the_end(sessions, 2)
+    with sessions() as session:
+        assert set(session.scalars(select(ProcessingJob.status))) == {JobStatus.COMPLETED}
+
+
+def test_worker_that_is_told_to_stop_finishes_and_leaves_nothing_running(
+    runtime: Runtime, sessions: Sessions, s3: S3Client, tmp_path: Path
+) -> None:
+    log = tmp_path / "worker.log"
+    with worker_process(
+        log, "--hostname", "leaving@%h", DAILIES_SPOOL_DIR=str(tmp_path / "spool")
+    ) as process:
+        _upload(s3, runtime.settings.storage_bucket, *(encoded(detailed((60, 60 + n))) for n in range(6)))
+        _listen(runtime, 6)
+        wait_until(lambda: b"stage_completed" in log.read_bytes())
+        children = _children(process.pid)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
+    with sessions() as session:
+        running = session.scalars(select(QueueRow.id).where(QueueRow.status == TaskStatus.PROCESSING))
+        assert list(running) == []
+    assert children
+    assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
+
+
+def _children(pid: int) -> list[int]:
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(child) for child in re.findall(r"\d+", found)]
+
+
+def test_envelope_of_the_tests_is_that_of_our_dispatch(sessions: Sessions, queues: Queues) -> None:
+    """Otherwise the messages above would prove nothing."""
+    with sessions.begin() as session:
+        job = new_job(session)
+    dispatch.publish_job(sessions, job.id)
+    (message,) = queues.client.receive_message(QueueUrl=queues.url(Queue.STANDARD))["Messages"]
+    sent: dict[str, Any] = json.loads(b64decode(message["Body"]))
+    made: dict[str, Any] = json.loads(b64decode(_kombu(str(UUID(int=0)), 1)))
+    assert made.keys() == sent.keys()
+    assert made["properties"].keys() <= sent["properties"].keys()
+    assert made["headers"].keys() <= sent["headers"].keys()
+    assert made["content-type"] == sent["content-type"]
