@@ -45,6 +45,7 @@ def configure(settings: Settings, *, role: str = "") -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(processors=_final(settings), foreign_pre_chain=shared)
     )
+    logging.captureWarnings(capture=True)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(_LEVELS[settings.log_level])

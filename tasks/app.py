@@ -56,6 +56,7 @@ def _broker(settings: Settings) -> dict[str, Any]:
         "polling_interval": 0,  # it adds to the long poll
         "supports_fanout": True,
         # The steward is the retry: whoever publishes should not wait long for a broker that is away.
+        "max_retries": 0,
         "client-config": {"connect_timeout": 3, "read_timeout": 30, "retries": {"total_max_attempts": 2}},
     }
     url = "sqs://"

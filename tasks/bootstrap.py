@@ -15,6 +15,7 @@ from tasks.queues import MAX_RECEIVES, REDRIVE, aws_client, sqs_name
 DEAD_LETTER_RETENTION_DAYS = 14
 SECONDS_A_DAY = 86_400
 EVENTS = ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"]
+NOTIFICATION_ID = "dailies"
 
 
 def bootstrap(settings: Settings) -> None:
@@ -94,13 +95,16 @@ def _bucket(s3: Any, name: str, region: str) -> None:
 
 
 def _notify(s3: Any, settings: Settings, queue_arn: str) -> None:
-    """Set the notification, unless it is there: setting it sends a test event each time."""
-    wanted = {"Id": "dailies", "QueueArn": queue_arn, "Events": EVENTS}
+    """Set our notification, unless it is there: each setting sends a test event. Those of others stay."""
     found = s3.get_bucket_notification_configuration(Bucket=settings.storage_bucket)
-    for present in found.get("QueueConfigurations", []):
-        if present["QueueArn"] == queue_arn and sorted(present["Events"]) == sorted(EVENTS):
-            return
+    found.pop("ResponseMetadata", None)
+    queues = found.get("QueueConfigurations", [])
+    if any(one["QueueArn"] == queue_arn and sorted(one["Events"]) == sorted(EVENTS) for one in queues):
+        return
+    # The call replaces the whole configuration of the bucket.
+    others = [one for one in queues if one["QueueArn"] != queue_arn and one.get("Id") != NOTIFICATION_ID]
+    wanted = {"Id": NOTIFICATION_ID, "QueueArn": queue_arn, "Events": EVENTS}
     s3.put_bucket_notification_configuration(
         Bucket=settings.storage_bucket,
-        NotificationConfiguration={"QueueConfigurations": [wanted]},
+        NotificationConfiguration={**found, "QueueConfigurations": [*others, wanted]},
     )
