@@ -38,11 +38,13 @@ test: $(READY)  ## All tests, on servers of their own, with branch coverage
 	@echo "pipeline, db and tasks alone, of which 90 % must be covered:"
 	@$(BIN)/coverage report --include='pipeline/*,db/*,tasks/*' --fail-under=90 --format=total
 
-check: $(READY)  ## Lint, types, layers, deployment files: what a machine can read
+check: $(READY)  ## Lint, types, layers, sizes, deployment files: what a machine can read
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/pytest --quiet --noconftest --override-ini=addopts= tests/unit/test_sizes.py
+	$(BIN)/pre-commit validate-config
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/hadolint Dockerfile

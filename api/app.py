@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 from anyio import to_thread
 from fastapi import APIRouter, Depends, FastAPI
@@ -16,6 +18,7 @@ from api.metrics import Metrics
 from api.middleware import RequestContext
 from api.routes import health, jobs, media, search, thumbnails
 from pipeline import log
+from pipeline.errors import ConfigurationError
 from pipeline.settings import Settings, get_settings
 
 DESCRIPTION = """
@@ -59,20 +62,27 @@ async def info() -> ApiInfoAnswer:
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The API with ``settings``, or those of the environment. Connects when it starts, not here."""
+    """The API with ``settings``, or those of the environment. It connects to nothing yet.
+
+    Raises:
+        ConfigurationError: when the API would be open to a network, or the database's URL is none.
+    """
     settings = settings or get_settings()
+    hosts = _own_hosts(settings)
     log.configure(settings, role="api")
     metrics = Metrics()
+    # Here and not in the lifespan, which would tell a wrong setting by a traceback.
+    resources = Resources.open(settings, metrics)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         # A thread without a connection could only wait for one.
         to_thread.current_default_thread_limiter().total_tokens = settings.db_pool_size
-        app.state.resources = Resources.open(settings, metrics)
+        app.state.resources = resources
         try:
             yield
         finally:
-            app.state.resources.close()
+            resources.close()
 
     # Its documentation page needs no other server, which an operator's network may not reach.
     app = FastAPIOffline(
@@ -86,8 +96,29 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     errors.install(app)
-    app.add_middleware(RequestContext, metrics=metrics)
+    app.add_middleware(RequestContext, metrics=metrics, hosts=hosts)
     for module in (jobs, media, search, thumbnails, health):
         app.include_router(module.router)
     app.include_router(root)
     return app
+
+
+def _own_hosts(settings: Settings) -> frozenset[str] | None:
+    """The names under which the API may be asked; None for any, where the network is trusted."""
+    if settings.api_trusted_network:
+        return None
+    if not _is_loopback(settings.api_host):
+        raise ConfigurationError(
+            "The API has no authentication yet and does not bind beyond loopback: DAILIES_API_HOST is "
+            f"{settings.api_host!r}; set it to 127.0.0.1, or DAILIES_API_TRUSTED_NETWORK=true where the "
+            "network itself lets nobody else in."
+        )
+    named = urlsplit(settings.api_url or "").hostname
+    return frozenset({"127.0.0.1", "localhost", "::1", settings.api_host, named or "localhost"})
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:  # another name, which may mean any address
+        return False

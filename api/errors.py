@@ -33,6 +33,7 @@ STATUS_FOR: dict[type[DailiesError], HTTPStatus] = {
 
 #: What every operation may answer; for the OpenAPI document.
 ANY_OPERATION: dict[int | str, dict[str, Any]] = {
+    400: {"model": ErrorEnvelope, "description": "Asked for under a foreign name (HOST_NOT_ALLOWED)."},
     422: {
         "model": ErrorEnvelope,
         "description": "Not valid; `field` names the part (VALIDATION_ERROR).",
@@ -65,6 +66,12 @@ def internal_error() -> JSONResponse:
     return error_response(
         HTTPStatus.INTERNAL_SERVER_ERROR, [ErrorItem(code=DailiesError.code, message=message)]
     )
+
+
+def host_not_allowed() -> JSONResponse:
+    """The answer to a request for another host."""
+    message = "The Host of the request is not this API's; use localhost, or the host of DAILIES_API_URL."
+    return error_response(HTTPStatus.BAD_REQUEST, [ErrorItem(code="HOST_NOT_ALLOWED", message=message)])
 
 
 def install(app: FastAPI) -> None:

@@ -1,9 +1,10 @@
-"""What happens around every request: its id, its log line, its metrics, its answer when the code breaks."""
+"""What happens around every request: its host, id, log line, metrics, its answer when the code breaks."""
 
 from __future__ import annotations
 
 import re
 import time
+from collections.abc import Collection
 from http import HTTPStatus
 from uuid import uuid4
 
@@ -12,7 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import internal_error
+from api.errors import host_not_allowed, internal_error
 from api.metrics import Metrics
 
 log = structlog.get_logger(__name__)
@@ -20,15 +21,21 @@ log = structlog.get_logger(__name__)
 REQUEST_ID_HEADER = "X-Request-ID"
 #: Bodies are small here; files go to the bucket directly.
 MAX_BODY_BYTES = 1_000_000
+_HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[^:\[\]]+)(:\d+)?", re.IGNORECASE)
 _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 class RequestContext:
-    """Binds the request's id to the log, echoes it, counts and times it, turns a crash into a 500."""
+    """Binds the request's id to the log, echoes it, counts and times it, turns a crash into a 500.
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    ``hosts`` are the names, in small letters, under which the API may be asked, None for any. A web page that
+    lets its own name mean 127.0.0.1 would otherwise read every answer in the browser of an operator.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, hosts: Collection[str] | None) -> None:
         self.app = app
         self.metrics = metrics
+        self.hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI connection; only HTTP requests are ours."""
@@ -52,7 +59,8 @@ class RequestContext:
             await send(message)
 
         try:
-            await self.app(scope, _limited(receive), send_with_id)
+            app = self.app if self._is_ours(scope) else host_not_allowed()
+            await app(scope, _limited(receive), send_with_id)
         except Exception as error:
             log.exception("request_failed", exc_info=error)
             if status:  # the head is sent: all that is left is to break the connection
@@ -60,6 +68,12 @@ class RequestContext:
             await internal_error()(scope, receive, send_with_id)
         finally:
             self._tell(scope, status or HTTPStatus.INTERNAL_SERVER_ERROR, time.perf_counter() - started)
+
+    def _is_ours(self, scope: Scope) -> bool:
+        if self.hosts is None:
+            return True
+        host = _HOST.fullmatch(Headers(scope=scope).get("Host", ""))
+        return host is not None and host["name"].strip("[]").lower() in self.hosts
 
     def _tell(self, scope: Scope, status: int, seconds: float) -> None:
         self.metrics.observe_request(

@@ -73,9 +73,17 @@ def queue(
         make_console().print(f"All rows: {totals or 'none'}")
 
 
-@app.command(rich_help_panel=PANEL)
+def _no_options(words: list[str]) -> list[str]:
+    """Refuse an option that does not exist: all that begins with a dash comes as a word here."""
+    for word in words:
+        if word.startswith("--"):
+            raise typer.BadParameter(f"no such option: {word}")
+    return words
+
+
+@app.command(rich_help_panel=PANEL, context_settings={"ignore_unknown_options": True})
 def search(
-    query: Annotated[list[str], typer.Argument(help='Words, "phrases", or, -not.')],
+    query: Annotated[list[str], typer.Argument(help='Words, "phrases", or, -not.', callback=_no_options)],
     limit: Annotated[int, typer.Option(help="How many to show.", min=1, max=100)] = 20,
     as_json: JsonOption = False,
     state: StateOption = DEFAULT_STATE,

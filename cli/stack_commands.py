@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import time
 from contextlib import suppress
@@ -19,7 +20,7 @@ from cli.options import DEFAULT_STATE, JsonOption, StateOption, running_stack
 from cli.stack.embedded import everything, running
 from cli.stack.environment import EXPORTED, environment
 from cli.stack.signals import interruptible
-from cli.stack.state import RoleRecord, State, identity
+from cli.stack.state import PRIVATE_UMASK, RoleRecord, State, identity
 from cli.stack.supervisor import Supervisor
 from cli.uploads import SAMPLES, find
 from cli.work import PANEL, console, process
@@ -40,6 +41,7 @@ def up(
     samples: Annotated[bool, typer.Option(help="On an empty state, upload the sample photographs.")] = True,
 ) -> None:
     """Start everything and stay. Ctrl-C stops it."""
+    os.umask(PRIVATE_UMASK)  # all that this process writes is state
     place = State(state)
     console.print(f"Starting Dailies on {place.root} ...")
     with (

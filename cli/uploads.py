@@ -15,6 +15,8 @@ from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
+from pipeline.errors import InvalidRequestError
+from pipeline.keys import MAX_KEY_BYTES
 from pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -39,18 +41,35 @@ class Upload:
     error: str | None = None
 
 
-def find(path: Path) -> list[Upload]:
+def find(path: Path, *, below: str = "") -> list[Upload]:
     """The file ``path``, or every file below it, in order of their keys. Nothing is read yet.
 
+    Keys are ``uploads/``, ``below`` (a name, or nothing), and the path below ``path`` or the file's name.
     What is no regular file (a socket, a link that leads nowhere) is in the list with an error.
     """
     if not path.is_dir():
         return [_named(path, path.name)]
-    skipped = {SAMPLES / "README.md"}  # describes the samples and is none
-    files = (file for file in _files(path) if file.resolve() not in skipped)
+    skipped = os.path.realpath(SAMPLES / "README.md")  # describes the samples and is none
+    files = (file for file in _files(path) if os.path.realpath(file) != skipped)
     return sorted(
-        (_named(file, file.relative_to(path).as_posix()) for file in files), key=lambda one: one.key
+        (_named(file, Path(below, file.relative_to(path)).as_posix()) for file in files),
+        key=lambda one: one.key,
     )
+
+
+def find_all(paths: list[Path]) -> list[Upload]:
+    """What ``find`` finds for each of ``paths``, each folder's files below its name, each file once.
+
+    So folders whose files have equal names do not replace each other's. Raises InvalidRequestError
+    DUPLICATE_KEY where two files would get one key.
+    """
+    found: dict[tuple[str, str], Upload] = {}
+    for path in paths:
+        for upload in find(path, below=_folder_name(path)):
+            found.setdefault((upload.key, os.path.realpath(upload.path)), upload)
+    uploads = list(found.values())
+    _ensure_distinct(uploads)
+    return uploads
 
 
 def put(uploads: list[Upload], settings: Settings, uploaded: Callable[[Upload], None]) -> None:
@@ -79,6 +98,25 @@ def _put(s3: S3Client, bucket: str, upload: Upload) -> None:
         _refuse(upload, "UPLOAD_FAILED", f"The file could not be uploaded: {error}")
 
 
+def _folder_name(path: Path) -> str:
+    """The name it was given by, which may be a link's; that of the folder itself for ``.`` and ``..``."""
+    return path.name if path.name not in ("", "..") else path.resolve().name
+
+
+def _ensure_distinct(uploads: list[Upload]) -> None:
+    first: dict[str, Upload] = {}
+    for upload in uploads:
+        if upload.error is not None:  # is not uploaded, and its key may be a makeshift
+            continue
+        other = first.setdefault(upload.key, upload)
+        if other is not upload:
+            raise InvalidRequestError(
+                f"{other.path} and {upload.path} would both be uploaded as {upload.key}, and one would "
+                "replace the other: rename one, or upload them by folders of different names.",
+                code="DUPLICATE_KEY",
+            )
+
+
 def _named(path: Path, name: str) -> Upload:
     upload = Upload(path, PREFIX + name)
     try:
@@ -88,10 +126,12 @@ def _named(path: Path, name: str) -> Upload:
         _refuse(upload, "UNREADABLE_FILE", f"The file cannot be read: {error.strerror}.")
     except UnicodeEncodeError:
         upload.key = PREFIX + name.encode("utf-8", "replace").decode()
-        _refuse(upload, "UNREADABLE_NAME", "The file's name is no UTF-8 and cannot be a key: rename it.")
+        _refuse(upload, "UNREADABLE_NAME", "The path is no UTF-8 and cannot be a key: rename it.")
     else:
         if not path.is_file():
             _refuse(upload, "UNREADABLE_FILE", "This is no regular file.")
+        elif len(upload.key.encode()) > MAX_KEY_BYTES:  # a server that takes it tells of it to no purpose
+            _refuse(upload, "KEY_TOO_LONG", f"A key has at most {MAX_KEY_BYTES} bytes: shorten the path.")
     return upload
 
 

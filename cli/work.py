@@ -19,7 +19,7 @@ from cli.outcome import all_final, collect, table
 from cli.stack.embedded import everything, running
 from cli.stack.signals import INTERRUPTED, interruptible
 from cli.stack.state import State
-from cli.uploads import SAMPLES, Upload, find
+from cli.uploads import SAMPLES, Upload, find, find_all
 from pipeline.settings import get_settings
 
 app = typer.Typer()
@@ -89,10 +89,12 @@ def ingest(
     contact_sheet: SheetOption = None,
     state: StateOption = DEFAULT_STATE,
 ) -> None:
-    """Upload files to the running stack and show what becomes of them. Exit 0 when every file is final."""
+    """Upload files to the running stack and show what becomes of them. Exit 0 when every file is final.
+
+    A folder's files go to uploads/NAME OF THE FOLDER/..., a single file to uploads/NAME.
+    """
     api = join(state)
-    uploads = [upload for path in paths for upload in find(path)]
-    if not process(api, uploads, timeout=timeout, result=result, contact_sheet=contact_sheet):
+    if not process(api, find_all(paths), timeout=timeout, result=result, contact_sheet=contact_sheet):
         raise typer.Exit(1)
 
 

@@ -108,7 +108,8 @@ def _thumbnails(session: Session, done: Done) -> Effect:
     entity_type, entity_id = entity_of(done.asset)
     for stored in done.stored:
         current: dict[str, Any] = {
-            "media_item_id": done.asset.media_item_id,
+            "entity_type": entity_type,
+            "entity_id": entity_id,
             "file_reference": stored.key,
             "width": stored.width,
             "height": stored.height,
@@ -118,8 +119,8 @@ def _thumbnails(session: Session, done: Done) -> Effect:
         }
         session.execute(
             insert(Thumbnail)
-            .values(entity_type=entity_type, entity_id=entity_id, size_variant=stored.variant, **current)
-            .on_conflict_do_update(index_elements=["entity_type", "entity_id", "size_variant"], set_=current)
+            .values(media_item_id=done.asset.media_item_id, size_variant=stored.variant, **current)
+            .on_conflict_do_update(index_elements=["media_item_id", "size_variant"], set_=current)
         )
     return Effect()
 

@@ -59,6 +59,8 @@ def _created(session: Session, event: ObjectEvent, items: list[MediaItem], budge
     same = next((item for item in items if item.version_id == event.version_id), None)
     if same is not None and same.sequencer == event.sequencer:
         return Applied("repeated", same.id)
+    if same is not None and event.version_id and same.deleted_at is not None:
+        return Applied("outdated", same.id)  # a version that was deleted never comes back
     if any(precedes(event.sequencer, item.sequencer) for item in items):
         return Applied("outdated", same.id if same else None)
     living = [item for item in items if item.deleted_at is None]
@@ -109,20 +111,22 @@ def _same_bytes(session: Session, item: MediaItem, event: ObjectEvent) -> bool:
 
 
 def _removed(session: Session, event: ObjectEvent, items: list[MediaItem]) -> Applied:
+    # The end of one version says nothing of when the others came; a marker, or no version at all, does.
+    sequencer = "" if event.version_id and not event.marker else event.sequencer
     gone = [item for item in items if item.deleted_at is None and _is_meant(event, item)]
     newer = [item for item in gone if precedes(event.sequencer, item.sequencer)]
     for item in gone:
         if item not in newer:
             _end(session, item, reason="removed from the bucket")
-            item.sequencer = event.sequencer or item.sequencer
-    if not items:
+            item.sequencer = sequencer or item.sequencer
+    if not any(_is_meant(event, item) for item in items):
         # The upload's event may still be under way, or never come: remember that it is over already.
         session.add(
             MediaItem(
                 bucket=event.bucket,
                 key=event.key,
                 version_id="" if event.marker else event.version_id,
-                sequencer=event.sequencer,
+                sequencer=sequencer,
                 deleted_at=func.clock_timestamp(),
                 deleted_by=ACTOR,
                 deleted_reason="removed from the bucket before its upload was heard of",

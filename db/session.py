@@ -6,15 +6,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Engine, create_engine, make_url, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session, sessionmaker
 
-from pipeline.errors import InfrastructureError
+from pipeline.errors import ConfigurationError, InfrastructureError
 
 Sessions = sessionmaker[Session]
 
-__all__ = ["Engine", "Sessions", "advisory_lock", "guarded", "make_engine", "ping", "session_factory"]
+__all__ = [
+    "Engine",
+    "Session",
+    "Sessions",
+    "advisory_lock",
+    "guarded",
+    "make_engine",
+    "ping",
+    "session_factory",
+]
 
 #: No statement of the engine takes longer; an ad-hoc report sets its own.
 STATEMENT_TIMEOUT_MS = 30_000
@@ -27,7 +36,12 @@ def make_engine(database_url: str, *, pool_size: int = 5) -> Engine:
 
     Dead connections are found before use, so that a restart of the server costs a reconnect, not an error.
     """
-    url = make_url(database_url).set(drivername="postgresql+psycopg")
+    try:
+        url = make_url(database_url).set(drivername="postgresql+psycopg")
+    except ArgumentError as error:
+        raise ConfigurationError(
+            "DAILIES_DATABASE_URL is empty or no URL; it reads postgresql://user:password@host:port/database."
+        ) from error
     options = (
         f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c lock_timeout={LOCK_TIMEOUT_MS}"
         f" -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_TIMEOUT_MS} -c timezone=UTC"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from uuid import UUID
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import Select, func, select
+from sqlalchemy.orm import Session, aliased
 
 from db.media import get_item
 from db.models import MediaItem, Thumbnail
@@ -15,40 +15,45 @@ from pipeline.keys import MEDIA_ITEM
 
 
 def of_items(session: Session, items: Iterable[MediaItem]) -> dict[UUID, list[Thumbnail]]:
-    """The thumbnails of each item, widest first, by the item's id; a duplicate has those of its original."""
+    """The thumbnails of each item, widest first, by the item's id; a duplicate has those of its original.
+
+    Those of a deleted item are nobody's.
+    """
     source = {item.id: item.duplicate_of_id or item.id for item in items}
     found: dict[UUID, list[Thumbnail]] = {}
-    query = select(Thumbnail).where(Thumbnail.media_item_id.in_(set(source.values())))
+    query = _living().where(Thumbnail.media_item_id.in_(set(source.values())))
     for picture in session.scalars(query.order_by(Thumbnail.width.desc())):
         found.setdefault(picture.media_item_id, []).append(picture)
     return {item_id: found.get(original, []) for item_id, original in source.items()}
 
 
 def of_entity(session: Session, entity_type: str, entity_id: UUID) -> Sequence[Thumbnail]:
-    """The thumbnails of an entity, widest first; those of its newest media item where it has none of its own.
+    """The thumbnails of an entity's newest living media item that has any, widest first.
 
-    So an entity whose only file is a duplicate has its original's. Raises NotFoundError when nothing is known
-    of the entity.
+    A duplicate has its original's, also where that belongs to another entity. Raises NotFoundError when the
+    entity has no living item.
     """
     if entity_type == MEDIA_ITEM:
         return of_items(session, [get_item(session, entity_id)])[entity_id]
-    pictures = session.scalars(
-        select(Thumbnail)
-        .where(Thumbnail.entity_type == entity_type, Thumbnail.entity_id == entity_id)
-        .order_by(Thumbnail.width.desc())
-    ).all()
-    if pictures:
-        return pictures
+    source = func.coalesce(MediaItem.duplicate_of_id, MediaItem.id)
+    has_pictures = _living().where(Thumbnail.media_item_id == source).exists()
     item = session.scalar(
         select(MediaItem)
         .where(MediaItem.entity_type == entity_type, MediaItem.entity_id == entity_id)
         .where(MediaItem.deleted_at.is_(None))
-        .order_by(MediaItem.id.desc())
+        .order_by(has_pictures.desc(), MediaItem.id.desc())
         .limit(1)
     )
     if item is None:
         raise NotFoundError(f"Nothing is known of a {entity_type} {entity_id}.")
     return of_items(session, [item])[item.id]
+
+
+def _living() -> Select[Thumbnail]:
+    owner = aliased(MediaItem)
+    return (
+        select(Thumbnail).join(owner, owner.id == Thumbnail.media_item_id).where(owner.deleted_at.is_(None))
+    )
 
 
 def get(session: Session, entity_type: str, entity_id: UUID, variant: str) -> Thumbnail:

@@ -51,6 +51,11 @@ class Settings(BaseSettings):
     api_url: str | None = Field(
         None, description="The URL under which clients reach the API; for links in answers."
     )
+    api_trusted_network: bool = Field(
+        default=False,
+        description="The API has no authentication yet; true lets it bind beyond loopback, "
+        "where the network itself lets nobody else in.",
+    )
     flower_host: str = "127.0.0.1"
     flower_port: Port = 5555
     flower_url: str | None = None

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import InvalidRequestError
 
@@ -44,4 +47,25 @@ def stages_of(workflow: str) -> tuple[StageName, ...]:
         known = ", ".join(STAGES_OF)
         raise InvalidRequestError(
             f"There is no workflow {workflow!r}; use one of {known}.", field="workflow_type"
+        ) from None
+
+
+class JobConfig(BaseModel):
+    """What a job may ask of its stages. An unknown name is refused: a typing error would go unseen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    quality: Annotated[int, Field(ge=1, le=100, strict=True)] | None = None  #: of the thumbnails' JPEG
+
+
+def check_config(config: dict[str, Any]) -> dict[str, Any]:
+    """``config`` as it is kept with the job. Raises InvalidRequestError for what no stage reads."""
+    try:
+        return JobConfig.model_validate(config).model_dump(exclude_none=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(str(part) for part in first["loc"])
+        known = ", ".join(JobConfig.model_fields)
+        raise InvalidRequestError(
+            f"config.{name}: {first['msg'].lower()}; a job takes {known}.", field=f"config.{name}"
         ) from None

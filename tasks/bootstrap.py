@@ -7,15 +7,16 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from pipeline.queues import Queue
+from pipeline.queues import LANES, Queue
 from pipeline.settings import Settings
 from tasks.queues import MAX_RECEIVES, REDRIVE, aws_client, sqs_name
 
-#: Days that SQS keeps what was given up on; the longest there is.
-DEAD_LETTER_RETENTION_DAYS = 14
+#: Days that SQS keeps what was given up on, and events that nobody has read; the longest there is.
+RETENTION_DAYS = 14
 SECONDS_A_DAY = 86_400
 EVENTS = ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"]
 NOTIFICATION_ID = "dailies"
+STATEMENT_ID = "DailiesBucketEvents"
 
 
 def bootstrap(settings: Settings) -> None:
@@ -35,14 +36,12 @@ def _queues(settings: Settings) -> dict[Queue, str]:
     for queue in sorted(Queue, key=lambda queue: queue in REDRIVE):
         attributes = {"VisibilityTimeout": str(int(settings.visibility_timeout.total_seconds()))}
         if queue in REDRIVE:
-            policy = {"deadLetterTargetArn": arns[REDRIVE[queue]], "maxReceiveCount": MAX_RECEIVES}
+            policy = {"deadLetterTargetArn": arns[REDRIVE[queue]], "maxReceiveCount": MAX_RECEIVES[queue]}
             attributes["RedrivePolicy"] = json.dumps(policy)
-        else:
-            attributes["MessageRetentionPeriod"] = str(DEAD_LETTER_RETENTION_DAYS * SECONDS_A_DAY)
+        if queue not in LANES:  # a lane's messages are hints, and sent again
+            attributes["MessageRetentionPeriod"] = str(RETENTION_DAYS * SECONDS_A_DAY)
         arns[queue] = _queue(sqs, sqs_name(settings, queue), attributes)
-    url = sqs.get_queue_url(QueueName=sqs_name(settings, Queue.EVENTS))["QueueUrl"]
-    policy = _allow_bucket(arns[Queue.EVENTS], settings.storage_bucket)
-    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": json.dumps(policy)})
+    _allow_bucket(sqs, sqs_name(settings, Queue.EVENTS), arns[Queue.EVENTS], settings.storage_bucket)
     return arns
 
 
@@ -58,20 +57,22 @@ def _queue(sqs: Any, name: str, attributes: dict[str, str]) -> str:
     return arn
 
 
-def _allow_bucket(queue_arn: str, bucket: str) -> dict[str, Any]:
-    """Only S3, and only for our bucket, may send events."""
-    return {
-        "Version": "2012-10-17",
-        "Statement": [
-            {
-                "Effect": "Allow",
-                "Principal": {"Service": "s3.amazonaws.com"},
-                "Action": "sqs:SendMessage",
-                "Resource": queue_arn,
-                "Condition": {"ArnEquals": {"aws:SourceArn": f"arn:aws:s3:::{bucket}"}},
-            }
-        ],
+def _allow_bucket(sqs: Any, name: str, arn: str, bucket: str) -> None:
+    """S3, for our bucket alone, may send events. What somebody else allowed (EventBridge) stays."""
+    url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
+    found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["Policy"]).get("Attributes", {})
+    theirs = json.loads(found.get("Policy") or "{}").get("Statement", [])
+    ours = {
+        "Sid": STATEMENT_ID,
+        "Effect": "Allow",
+        "Principal": {"Service": "s3.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": arn,
+        "Condition": {"ArnEquals": {"aws:SourceArn": f"arn:aws:s3:::{bucket}"}},
     }
+    statements = [*(one for one in theirs if one.get("Sid") != STATEMENT_ID), ours]
+    policy = {"Version": "2012-10-17", "Statement": statements}
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": json.dumps(policy)})
 
 
 def _bucket(s3: Any, name: str, region: str) -> None:

@@ -27,6 +27,8 @@ REPLY_EXCHANGE = "reply.celery.pidbox"
 ALIVE_TAG = "dailies:polled-at"
 #: A consumer marks its queue this often; the sweep deletes what was not marked for ``STALE_AFTER``.
 MARK_EVERY, STALE_AFTER = 60.0, 600.0
+#: Seconds after which a message that could not be worked on is visible again, at most.
+BACK_AFTER_AT_MOST = 60
 #: Seconds an unread event or reply is kept: nobody reads old ones.
 EPHEMERAL_RETENTION = 300
 
@@ -69,6 +71,26 @@ class Channel(SQS.Channel):
         self.sqs(queue=queue_name).delete_message(
             QueueUrl=self._new_queue(queue_name), ReceiptHandle=message["ReceiptHandle"]
         )
+
+    def basic_reject(self, delivery_tag: str, requeue: bool = False) -> None:  # noqa: FBT001, FBT002 - kombu's own
+        """Reject; what is to come back comes back later each time, so that an outage is no busy loop.
+
+        kombu makes it visible at once, and an outage of seconds would use up the queue's redrive policy.
+        """
+        if not requeue:
+            super().basic_reject(delivery_tag)
+            return
+        delivery = self.qos.get(delivery_tag).delivery_info
+        received = int(delivery["sqs_message"].get("Attributes", {}).get("ApproximateReceiveCount", 1))
+        try:
+            self.sqs().change_message_visibility(
+                QueueUrl=delivery["sqs_queue"],
+                ReceiptHandle=delivery["sqs_message"]["ReceiptHandle"],
+                VisibilityTimeout=min(2 ** min(received, 10), BACK_AFTER_AT_MOST),
+            )
+        except (BotoCoreError, ClientError) as error:
+            log.warning("message_return_failed", error=str(error))  # back when its visibility ends
+        self.qos.ack(delivery_tag)  # forgets it here, and deletes nothing there
 
     def _get_bulk(self, queue: str, *args: Any, **kwargs: Any) -> Any:
         self._mark(queue)

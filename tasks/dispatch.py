@@ -8,6 +8,7 @@ from uuid import UUID
 
 import structlog
 from botocore.exceptions import BotoCoreError, ClientError
+from celery.app.task import Context
 from kombu.exceptions import OperationalError
 
 from db import queue
@@ -21,6 +22,8 @@ log = structlog.get_logger(__name__)
 
 #: Version of what a message says. A worker leaves a newer one to newer workers.
 SCHEMA = 1
+#: Seconds for which a message of a newer release waits for a newer worker.
+NEWER_SCHEMA_DELAY = 30
 #: The message attribute that marks our own copies on the dead-letter queue: they are never published again.
 COPY_MARK = "dailies"
 
@@ -59,7 +62,7 @@ def _send_and_tell(sessions: Sessions, ticket: queue.Ticket | None, *, strict: b
     except BROKER_ERRORS as error:
         log.warning("publish_failed", row_id=str(ticket.row_id), error=str(error))
         with sessions.begin() as session:
-            queue.give_back(session, ticket.row_id)
+            queue.give_back(session, ticket)
         if strict:
             raise InfrastructureError(
                 f"The broker does not answer: {error}", code="BROKER_UNAVAILABLE"
@@ -82,6 +85,22 @@ def _send(ticket: queue.Ticket) -> None:
     )
 
 
+def leave_to_newer(request: Context) -> None:
+    """Send a message of a newer release again, as it came, for a newer worker to take."""
+    from tasks.app import get_app
+
+    get_app().send_task(
+        request.task,
+        args=request.args,
+        kwargs=request.kwargs,
+        task_id=request.id,
+        queue=request.delivery_info["routing_key"],
+        parent_id=request.parent_id,
+        root_id=request.root_id,
+        DelaySeconds=NEWER_SCHEMA_DELAY,
+    )
+
+
 def publish_job(sessions: Sessions, job_id: UUID) -> bool:
     """Publish the row of a job that is due, if there is one."""
     with sessions() as session:
@@ -89,32 +108,38 @@ def publish_job(sessions: Sessions, job_id: UUID) -> bool:
     return row_id is not None and publish(sessions, row_id)
 
 
-def copy_dead_letters(sessions: Sessions, settings: Settings, *, limit: int = 50) -> int:
+def copy_dead_letters(sessions: Sessions, settings: Settings, *, limit: int = 20) -> int:
     """Send a marked copy of every dead letter that has none to the SQS dead-letter queue.
 
     Called when one is written, and by the steward for those whose send was lost. Returns how many were sent.
     """
+    sent: list[UUID] = []
+    # Sent before the commit that says so: a crash in between makes a second copy, and never none.
+    with sessions.begin() as session:
+        for letter in queue.without_copy(session, limit=limit):
+            try:
+                _send_copy(settings, letter)
+            except ClientError as error:  # SQS refuses this one; the others can do nothing for it
+                log.warning("dead_letter_copy_refused", dead_letter_id=str(letter.id), error=str(error))
+            except (*BROKER_ERRORS, InfrastructureError) as error:
+                log.warning("dead_letter_copy_failed", dead_letter_id=str(letter.id), error=str(error))
+                break
+            else:
+                sent.append(letter.id)
+        queue.mark_copied(session, sent)
+    return len(sent)
+
+
+def _send_copy(settings: Settings, letter: DeadLetter) -> None:
     from tasks.queues import queues_of
 
-    with sessions() as session:
-        letters = queue.without_copy(session, limit=limit)
-    sent: list[UUID] = []
     queues = queues_of(settings)
-    try:
-        for letter in letters:
-            foreign = letter.queue == Queue.EVENTS
-            queues.client.send_message(
-                QueueUrl=queues.url(Queue.EVENTS_DEAD_LETTER if foreign else Queue.DEAD_LETTER),
-                MessageBody=json.dumps(_copy_of(letter)),
-                MessageAttributes={COPY_MARK: {"DataType": "String", "StringValue": "copy"}},
-            )
-            sent.append(letter.id)
-    except (*BROKER_ERRORS, InfrastructureError) as error:
-        log.warning("dead_letter_copy_failed", error=str(error), left=len(letters) - len(sent))
-    if sent:
-        with sessions.begin() as session:
-            queue.mark_copied(session, sent)
-    return len(sent)
+    target = Queue.EVENTS_DEAD_LETTER if letter.queue == Queue.EVENTS else Queue.DEAD_LETTER
+    queues.client.send_message(
+        QueueUrl=queues.url(target),
+        MessageBody=json.dumps(_copy_of(letter)),
+        MessageAttributes={COPY_MARK: {"DataType": "String", "StringValue": "copy"}},
+    )
 
 
 def _copy_of(letter: DeadLetter) -> dict[str, str | None]:

@@ -23,7 +23,8 @@ REDRIVE = {
     **dict.fromkeys(LANES, Queue.DEAD_LETTER),
     Queue.EVENTS: Queue.EVENTS_DEAD_LETTER,
 }
-MAX_RECEIVES = 10
+#: An outage of the database returns a lane's messages too, once a minute: it may last for an hour and a half.
+MAX_RECEIVES = {**dict.fromkeys(LANES, 100), Queue.EVENTS: 20}
 
 #: Worker roles and the lanes each serves; every lane is served by one of them.
 WORKERS: dict[str, tuple[Queue, ...]] = {

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import structlog
@@ -17,8 +18,14 @@ from structlog.contextvars import bound_contextvars
 
 from db import effects, queue
 from db.effects import Done, Stored
-from db.session import guarded
-from pipeline.errors import DailiesError, InfrastructureError, NotOursError, TransientStageError
+from db.session import Session, guarded
+from pipeline.errors import (
+    DailiesError,
+    InfrastructureError,
+    NotOursError,
+    StageError,
+    TransientStageError,
+)
 from pipeline.keys import size_limit_of, thumbnail_key
 from pipeline.stages import STAGES
 from pipeline.stages.base import Context, Stage, StageOutput
@@ -28,16 +35,11 @@ from tasks.runtime import Runtime, get_runtime
 
 log = structlog.get_logger(__name__)
 
-#: How long a message of a newer release waits for a newer worker.
-NEWER_SCHEMA_DELAY = 30
+T = TypeVar("T")
 
-
-@dataclass(frozen=True, slots=True)
-class Worked:
-    """A stage that ran: what it left, and what its row keeps."""
-
-    done: Done
-    stage: Stage
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+#: Seconds for which a finished stage tries to reach a database that is away; well below the lease.
+SETTLE_PATIENCE = 60.0
 
 
 def register(app: Celery) -> None:
@@ -48,38 +50,35 @@ def register(app: Celery) -> None:
 
 def deliver(task: Task, row_id: object, schema: object = dispatch.SCHEMA, *_: Any) -> str:
     """One delivery of one message: do what the row says. Returns what was done, for the worker's log."""
-    runtime = get_runtime()
     with bound_contextvars(row_id=str(row_id), task=task.name):
         try:
-            number, version = UUID(str(row_id)), int(str(schema))
-        except ValueError:
-            return _keep_unknown(runtime, row_id)
-        if version > dispatch.SCHEMA:
-            _leave_to_newer(task)
-        try:
+            # The version first: what the rest of a newer message means is for newer workers to say.
+            if str(schema).isdecimal() and int(str(schema)) > dispatch.SCHEMA:
+                _leave_to_newer(task)
             with guarded():
-                return _deliver(runtime, number)
-        except InfrastructureError as error:
-            # The row could not be asked, or not be told. The message comes back; the row decides again.
-            log.warning("delivery_postponed", error=error.message, code=error.code)
-            raise Reject(error.message, requeue=True) from error
+                return _deliver(get_runtime(), row_id)
+        except (Retry, StageError) as outcome:
+            if isinstance(outcome, InfrastructureError):
+                # The row could not be asked, or not be told. The message comes back; the row decides again.
+                log.warning("delivery_postponed", error=outcome.message, code=outcome.code)
+                raise Reject(outcome.message, requeue=True) from outcome
+            raise
+        except Exception as error:
+            # A mistake of ours, or a migration that has not run yet: never the end of a message.
+            log.exception("delivery_raised")
+            raise Reject(str(error), requeue=True) from error
 
 
 def _leave_to_newer(task: Task) -> None:
-    request = task.request
-    log.info("message_is_newer", task=task.name, args=request.args)
-    task.apply_async(
-        args=request.args,
-        task_id=request.id,
-        queue=request.delivery_info["routing_key"],
-        parent_id=request.parent_id,
-        root_id=request.root_id,
-        DelaySeconds=NEWER_SCHEMA_DELAY,
-    )
-    raise Retry(message="the message is of a newer release", when=NEWER_SCHEMA_DELAY)
+    dispatch.leave_to_newer(task.request)
+    raise Retry(message="the message is of a newer release", when=dispatch.NEWER_SCHEMA_DELAY)
 
 
-def _deliver(runtime: Runtime, row_id: UUID) -> str:
+def _deliver(runtime: Runtime, told: object) -> str:
+    try:
+        row_id = UUID(str(told))
+    except ValueError:
+        return _keep_unknown(runtime, told)
     with runtime.sessions.begin() as session:
         answer = queue.claim(session, row_id, worker=runtime.worker, lease=runtime.settings.lease)
     match answer:
@@ -140,6 +139,17 @@ def _ms(start: float, end: float) -> int:
 
 def perform(runtime: Runtime, stage: Stage, claim: queue.Claimed) -> Done:
     """Fetch the file, run the stage, store its renditions under keys that carry the token."""
+    try:
+        return _perform(runtime, stage, claim)
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        raise InfrastructureError(
+            "This machine's disk is full; free some. Nothing fails for it.", code="SPOOL_FULL"
+        ) from error
+
+
+def _perform(runtime: Runtime, stage: Stage, claim: queue.Claimed) -> Done:
     settings, asset = runtime.settings, claim.asset
     scratch = Path(settings.spool_dir) / "work"
     scratch.mkdir(parents=True, exist_ok=True)
@@ -189,20 +199,42 @@ def _unexpected(stage: Stage, error: Exception) -> TransientStageError:
     )
 
 
+def _settle(runtime: Runtime, write: Callable[[Session], T]) -> T:
+    """Commit what ``write`` does. The work is done: a database that is away for moments should not cost it.
+
+    A commit that did arrive, though its answer did not, answers ``Fenced`` the second time.
+    """
+    wait, patience = 0.25, time.monotonic() + SETTLE_PATIENCE
+    while True:
+        try:
+            with guarded(), runtime.sessions.begin() as session:
+                return write(session)
+        except SoftTimeLimitExceeded:
+            continue  # that was for the work, which is done; the hard limit still stands
+        except InfrastructureError as error:
+            if time.monotonic() + wait > patience:
+                raise
+            log.warning("settle_postponed", error=error.message, again_in_s=wait)
+            time.sleep(wait)
+            wait = min(wait * 2, 5.0)
+
+
 def _settle_success(
     runtime: Runtime, claim: queue.Claimed, stage: Stage, done: Done, cost: queue.Cost
 ) -> str:
+    def complete(session: Session) -> queue.Settled | queue.Fenced:
+        return queue.complete(
+            session,
+            claim,
+            effect=lambda inner: effects.apply(inner, stage.name, done),
+            result=done.value.model_dump(mode="json"),
+            version=stage.version,
+            warnings=done.warnings,
+            cost=cost,
+        )
+
     try:
-        with guarded(), runtime.sessions.begin() as session:
-            outcome = queue.complete(
-                session,
-                claim,
-                effect=lambda inner: effects.apply(inner, stage.name, done),
-                result=done.value.model_dump(mode="json"),
-                version=stage.version,
-                warnings=done.warnings,
-                cost=cost,
-            )
+        outcome = _settle(runtime, complete)
     except InfrastructureError:
         raise
     except Exception as error:
@@ -220,8 +252,7 @@ def _settle_success(
 
 
 def _settle_failure(runtime: Runtime, claim: queue.Claimed, error: DailiesError, cost: queue.Cost) -> str:
-    with runtime.sessions.begin() as session:
-        outcome = queue.fail(session, claim, error, runtime.policy, cost=cost)
+    outcome = _settle(runtime, lambda session: queue.fail(session, claim, error, runtime.policy, cost=cost))
     match outcome:
         case queue.Again(delay):
             log.warning(

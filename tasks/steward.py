@@ -84,7 +84,10 @@ class Steward:
         released = 0
         for row_id, token in found:
             with self._runtime.sessions.begin() as session:
-                released += queue.release_expired(session, row_id, token)
+                done = queue.release_expired(session, row_id, token)
+            released += done
+            if done:
+                log.warning("lease_released", row_id=str(row_id), token=token)
         return released
 
     def publish_due(self) -> int:

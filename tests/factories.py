@@ -61,8 +61,8 @@ def add_duplicate(session: Session, original: MediaItem, **values: Any) -> Media
     return add_item(session, **(linked | {"width": None, "height": None} | values))
 
 
-def add_thumbnails(session: Session, item: MediaItem) -> list[Thumbnail]:
-    """The three variants of ``item``."""
+def add_thumbnails(session: Session, item: MediaItem, *, token: int = 1) -> list[Thumbnail]:
+    """The three variants of ``item``, made by the attempt ``token``."""
     entity_type, entity_id = (item.entity_type, item.entity_id) if item.entity_id else ("media_item", item.id)
     pictures = [
         Thumbnail(
@@ -70,7 +70,7 @@ def add_thumbnails(session: Session, item: MediaItem) -> list[Thumbnail]:
             entity_id=entity_id,
             size_variant=variant,
             media_item_id=item.id,
-            file_reference=f"{entity_type}s/{entity_id}/{variant}.0123456789abcdef.1.jpg",
+            file_reference=f"{entity_type}s/{entity_id}/{variant}.0123456789abcdef.{token}.jpg",
             width=width,
             height=height,
             file_size_bytes=width * 10,

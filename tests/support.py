@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,7 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 from threading import Barrier
 from typing import Any, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, create_engine, func, make_url, select, text, update
 from sqlalchemy.orm import Session
@@ -23,6 +25,7 @@ from db import queue
 from db.models import AuditEntry, Base, MediaItem, ProcessingJob, QueueRow
 from db.queue import Claimed, Cost, Effect
 from pipeline.errors import TransientStageError
+from pipeline.queues import Queue
 from pipeline.retry import RetryPolicy
 from pipeline.settings import Settings
 from pipeline.states import JOB_ACTIVE, TaskStatus, derive_job_status
@@ -206,3 +209,23 @@ def wait_until(is_so: Callable[[], object], *, seconds: float = 30) -> None:
     while not is_so():
         assert time.monotonic() < end, f"not within {seconds} s"
         time.sleep(0.05)
+
+
+def kombu_message(row_id: object, *more: object, task: str = "dailies.ingest") -> str:
+    """A message as our own dispatch sends it, with any argument."""
+    body = b64encode(json.dumps([[row_id, *more], {}, {}]).encode()).decode()
+    envelope = {
+        "body": body,
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+        "headers": {"lang": "py", "task": task, "id": str(uuid4()), "root_id": None, "parent_id": None},
+        "properties": {
+            "body_encoding": "base64",
+            "delivery_info": {"exchange": "", "routing_key": Queue.STANDARD},
+            "delivery_tag": str(uuid4()),
+            "correlation_id": str(uuid4()),
+            "delivery_mode": 2,
+            "priority": 0,
+        },
+    }
+    return b64encode(json.dumps(envelope).encode()).decode()

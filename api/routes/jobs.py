@@ -54,7 +54,7 @@ def create_job(new: NewJob, held: ResourcesDep, response: Response) -> JobAnswer
             media_item_id=new.media_item_id,
             workflow=new.workflow_type,
             priority=new.priority,
-            config=new.config,
+            config=new.config.model_dump(exclude_none=True),
             requested_by="api",
             max_attempts=held.settings.max_attempts,
             max_crashes=held.settings.max_crashes,

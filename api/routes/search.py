@@ -13,6 +13,7 @@ from api.schemas.media import SearchHit, SearchPage, SearchQuery, SearchResults
 from db import models, thumbnails
 from db.search import FACETS, Hit, search
 from db.session import guarded
+from pipeline.keys import MEDIA_ITEM
 
 router = APIRouter(prefix="/api/v1", tags=["search"], responses=ANY_OPERATION)
 
@@ -49,7 +50,6 @@ def _told(hit: Hit, pictures: list[models.Thumbnail], links: Links) -> SearchHit
         mime_type=item.mime_type,
         captured_at=item.captured_at,
         duplicate_of_id=item.duplicate_of_id,
-        thumbnail_url=smallest
-        and links.thumbnail(smallest.entity_type, smallest.entity_id, smallest.size_variant),
+        thumbnail_url=smallest and links.thumbnail(MEDIA_ITEM, smallest.media_item_id, smallest.size_variant),
         rank=hit.rank,
     )

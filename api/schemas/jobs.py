@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 from uuid import UUID
 
-from pydantic import AfterValidator, AliasPath, ConfigDict, Field
+from pydantic import AliasPath, ConfigDict, Field
 
 from api.dependencies import CursorQuery, Input
 from api.envelope import CursorPage, Envelope, Out, Utc
@@ -16,23 +15,14 @@ from api.waiting import WaitingBecause, waiting_because
 from db.models import Outcome, PausedLane, ProcessingJob
 from pipeline.queues import Queue
 from pipeline.states import JobStatus, TaskStatus
-from pipeline.workflows import PRIORITY_DEFAULT, PRIORITY_MAX, PRIORITY_MIN, StageName, WorkflowType
-
-CONFIG_LIMIT = 16_384  #: characters of JSON
-
-
-def _storable(config: dict[str, Any]) -> dict[str, Any]:
-    """Refuse what JSON text can say and PostgreSQL's jsonb cannot hold, and what nobody configures with."""
-    try:
-        text = json.dumps(config, allow_nan=False, ensure_ascii=False)
-        text.encode()
-    except ValueError:
-        raise ValueError("NaN, infinities and halves of surrogate pairs cannot be stored.") from None
-    if "\\u0000" in text:
-        raise ValueError("The character NUL cannot be stored.")
-    if len(text) > CONFIG_LIMIT:
-        raise ValueError(f"It has {len(text)} characters of JSON; {CONFIG_LIMIT} are allowed.")
-    return config
+from pipeline.workflows import (
+    PRIORITY_DEFAULT,
+    PRIORITY_MAX,
+    PRIORITY_MIN,
+    JobConfig,
+    StageName,
+    WorkflowType,
+)
 
 
 class NewJob(Input):
@@ -55,7 +45,7 @@ class NewJob(Input):
     workflow_type: WorkflowType = WorkflowType.INGEST
     priority: int = Field(PRIORITY_DEFAULT, ge=PRIORITY_MIN, le=PRIORITY_MAX)
     """10 is most urgent."""
-    config: Annotated[dict[str, Any], AfterValidator(_storable)] = Field(default_factory=dict)
+    config: JobConfig = Field(default_factory=JobConfig)
     """What the stages are told beyond their defaults."""
 
 

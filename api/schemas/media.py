@@ -12,6 +12,7 @@ from api.dependencies import CursorQuery, Links, PageQuery, Text
 from api.envelope import CursorPage, Envelope, Out, Page, Utc
 from api.schemas.jobs import JobSummary
 from db import models
+from pipeline.keys import MEDIA_ITEM
 from pipeline.states import JobStatus
 
 
@@ -179,7 +180,7 @@ def thumbnail(picture: models.Thumbnail, links: Links) -> Thumbnail:
         entity_type=picture.entity_type,
         entity_id=picture.entity_id,
         variant=picture.size_variant,
-        url=links.thumbnail(picture.entity_type, picture.entity_id, picture.size_variant),
+        url=links.thumbnail(MEDIA_ITEM, picture.media_item_id, picture.size_variant),
         key=picture.file_reference,
         width=picture.width,
         height=picture.height,

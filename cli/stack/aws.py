@@ -10,7 +10,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 
 from cli.stack.roles import Role
-from cli.stack.state import State
+from cli.stack.state import PRIVATE_FOLDER, State
 from pipeline.errors import ConfigurationError
 
 SERVICES = "s3,sqs,sns,sts,cognito-idp,secretsmanager"
@@ -34,7 +34,7 @@ def role(state: State, *, durable: bool, on_ready: Callable[[], None]) -> Role:
             "The embedded AWS API is not installed: install dailies with the extra `embedded`.",
             code="EMBEDDED_MISSING",
         )
-    (state.root / "aws" / "tmp").mkdir(parents=True, exist_ok=True)
+    (state.root / "aws" / "tmp").mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
     port = state.ports()["aws"]
     return Role(
         name="aws",

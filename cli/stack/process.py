@@ -71,14 +71,21 @@ def end_group(leader: int) -> None:
 
 
 def spawn(
-    argv: Sequence[str], *, env: Mapping[str, str], log: Path, user: str | None, death_signal: signal.Signals
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    log: Path,
+    user: str | None,
+    death_signal: signal.Signals,
+    umask: int = -1,
 ) -> subprocess.Popen[bytes]:
     """Start a process in a session of its own with both outputs in ``log``.
 
     It gets ``death_signal`` when the calling thread ends, however that happens. ``user`` is who it runs as
-    where we are root.
+    where we are root; ``umask`` is its own, ours where it is -1. The log is its owner's alone.
     """
     _rotate(log)
+    log.touch(mode=0o600)
     who = User.named(user)
     with log.open("ab") as output:
         return subprocess.Popen(
@@ -92,6 +99,7 @@ def spawn(
             user=who.uid,
             group=who.gid,
             extra_groups=who.groups,
+            umask=umask,
         )
 
 

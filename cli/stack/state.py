@@ -19,6 +19,10 @@ SERVERS_WITH_PORTS = ("postgres", "aws", "api", "flower")
 #: Below the range from which Linux takes ports for outgoing connections, so that none takes ours in between.
 PORT_RANGE = range(20_000, 32_000)
 SECRET_BYTES = 24
+#: Modes of what is the owner's alone, and the umask of everybody who writes below the state folder.
+PRIVATE_FOLDER, PRIVATE_FILE, PRIVATE_UMASK = 0o700, 0o600, 0o077
+#: Where root starts the stack, PostgreSQL runs as another user and must pass through the state folder.
+PASSABLE_FOLDER = 0o711
 
 
 class RoleRecord(TypedDict):
@@ -40,11 +44,15 @@ class State:
         self._ports: dict[str, int] = {}
 
     def create(self) -> None:
-        """Make the folders. Others may pass through the root (PostgreSQL's user must) and read nothing."""
+        """Make the folders, for their owner alone. PostgreSQL makes its own."""
+        root_mode = PASSABLE_FOLDER if os.geteuid() == 0 else PRIVATE_FOLDER
+        private = (self.logs, *(self.root / name for name in ("secrets", "aws", "spool")))
         try:
-            for folder, mode in ((self.root, 0o711), (self.logs, 0o700), (self.root / "secrets", 0o700)):
-                folder.mkdir(parents=True, exist_ok=True)
-                folder.chmod(mode)
+            self.root.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+            for folder in private:
+                folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+                folder.chmod(PRIVATE_FOLDER)  # it may have been there
+            self.root.chmod(root_mode)
         except OSError as error:
             raise ConfigurationError(
                 f"The state folder {self.root} cannot be made ({error.strerror}): choose"
@@ -59,7 +67,9 @@ class State:
         Raises:
             ConflictError: with code ALREADY_RUNNING when another process holds it.
         """
-        with (self.root / "lock").open("w") as file:
+        path = self.root / "lock"
+        path.touch(mode=PRIVATE_FILE)
+        with path.open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -77,7 +87,7 @@ class State:
             return path.read_text(encoding="ascii")
         except FileNotFoundError:
             value = secrets.token_hex(SECRET_BYTES)
-            path.touch(mode=0o600)
+            path.touch(mode=PRIVATE_FILE)
             path.write_text(value, encoding="ascii")
             return value
 
@@ -147,8 +157,9 @@ def port_is_free(port: int) -> bool:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write a file as a whole or not at all."""
+    """Write a file for its owner alone, as a whole or not at all."""
     new = path.with_name(f"{path.name}.{os.getpid()}.new")
+    new.touch(mode=PRIVATE_FILE)
     new.write_text(json.dumps(value, indent=1), encoding="utf-8")
     new.replace(path)
 

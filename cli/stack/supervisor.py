@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cli.stack.process import Identity, end_group, spawn
 from cli.stack.roles import Role
-from cli.stack.state import RoleRecord
+from cli.stack.state import PRIVATE_UMASK, RoleRecord
 from pipeline.errors import InfrastructureError
 
 POLL_S = 0.1
@@ -120,7 +120,12 @@ class Supervisor:
     def _spawn(self, member: Member) -> None:
         role = member.role
         member.process = spawn(
-            role.argv, env=role.env, log=member.log, user=role.user, death_signal=role.death_signal
+            role.argv,
+            env=role.env,
+            log=member.log,
+            user=role.user,
+            death_signal=role.death_signal,
+            umask=PRIVATE_UMASK,
         )
         member.identity = Identity.of(member.process.pid)
         member.started_at, member.started = datetime.now(UTC), time.monotonic()

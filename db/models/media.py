@@ -27,6 +27,7 @@ class MediaItem(SoftDeleted, Touched, Base):
         CheckConstraint("NOT (holds_hash AND deleted_at IS NOT NULL)", name="holder_lives"),
         # The first holder of a hash wins here, whatever two workers read a moment before.
         Index("uq_media_items_hash_holder", "sha256", unique=True, postgresql_where="holds_hash"),
+        Index("ix_media_items_sha256", "sha256", postgresql_where="sha256 IS NOT NULL"),
         Index(
             "ix_media_items_duplicate_of_id",
             "duplicate_of_id",
@@ -66,13 +67,13 @@ class MediaItem(SoftDeleted, Touched, Base):
 
 
 class Thumbnail(Base):
-    """The current object of one variant of one entity. The objects themselves never change."""
+    """The current object of one variant of one media item. The objects themselves never change.
+
+    The entity is the item's; which item answers for an entity of several files is for the reader to say.
+    """
 
     __tablename__ = "thumbnails"
-    __table_args__ = (
-        UniqueConstraint("entity_type", "entity_id", "size_variant"),
-        Index("ix_thumbnails_media_item_id", "media_item_id"),
-    )
+    __table_args__ = (UniqueConstraint("media_item_id", "size_variant"),)
 
     thumbnail_id: Mapped[UuidKey]
     entity_type: Mapped[str]

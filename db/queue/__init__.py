@@ -18,7 +18,7 @@ from db.queue.claim import (
     asset_of,
     claim,
 )
-from db.queue.control import cancel_job, pause_lane, resume_lane, retry_job
+from db.queue.control import cancel_job, cancel_row, pause_lane, resume_lane, retry_job
 from db.queue.enqueue import active_job_id, due_row, enqueue
 from db.queue.letters import keep_foreign, mark_copied, without_copy
 from db.queue.publish import SQS_MAX_DELAY, Ticket, give_back, win_copy, win_ticket
@@ -46,6 +46,7 @@ __all__ = [
     "active_job_id",
     "asset_of",
     "cancel_job",
+    "cancel_row",
     "claim",
     "complete",
     "due_row",

@@ -26,8 +26,6 @@ class Claimed:
     job_type: str
     queue: str
     token: int
-    attempts: int  #: stage errors so far
-    max_attempts: int
     asset: Asset
     config: dict[str, Any]
 
@@ -200,8 +198,6 @@ def _claimed(row: QueueRow, job: ProcessingJob, item: MediaItem, token: int) -> 
         job_type=row.job_type,
         queue=row.queue,
         token=token,
-        attempts=row.attempts,
-        max_attempts=row.max_attempts,
         asset=asset_of(item),
         config=dict(job.config),
     )

@@ -32,6 +32,12 @@ def cancel_job(session: Session, job_id: UUID, *, actor: str, reason: str) -> bo
     return True
 
 
+def cancel_row(session: Session, row_id: UUID, *, actor: str, reason: str) -> bool:
+    """Cancel the job that a row belongs to. Returns False when there is no such row, or its job was final."""
+    job_id = session.scalar(select(QueueRow.job_id).where(QueueRow.id == row_id))
+    return job_id is not None and cancel_job(session, job_id, actor=actor, reason=reason)
+
+
 def retry_job(session: Session, job_id: UUID, *, actor: str, stage: StageName | None = None) -> QueueRow:
     """Start a final job again from ``stage``, or from the first stage that did not complete.
 

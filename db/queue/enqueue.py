@@ -15,7 +15,7 @@ from db.models.base import is_in
 from pipeline.errors import ConflictError, NotFoundError
 from pipeline.queues import Queue, lane_for
 from pipeline.states import DUE, JOB_ACTIVE, JobStatus, TaskStatus
-from pipeline.workflows import PRIORITY_DEFAULT, StageName, stages_of
+from pipeline.workflows import PRIORITY_DEFAULT, StageName, check_config, stages_of
 
 
 def enqueue(
@@ -36,9 +36,9 @@ def enqueue(
     Raises:
         NotFoundError: there is no such media item, or it is deleted.
         ConflictError: the item has an active job of this workflow already.
-        InvalidRequestError: the workflow or the priority is none that exists.
+        InvalidRequestError: the workflow or the priority is none that exists, or no stage reads the config.
     """
-    stages, lane = stages_of(workflow), lane_for(priority)
+    stages, lane, checked = stages_of(workflow), lane_for(priority), check_config(config or {})
     item = session.get(MediaItem, media_item_id, with_for_update={"read": True}, populate_existing=True)
     if item is None or item.deleted_at is not None:
         raise NotFoundError(f"There is no media item {media_item_id}, or it was deleted.")
@@ -47,7 +47,7 @@ def enqueue(
         media_item_id=media_item_id,
         workflow_type=workflow,
         priority=priority,
-        config=config or {},
+        config=checked,
         requested_by=requested_by,
     )
     budgets = {"max_attempts": max_attempts, "max_crashes": max_crashes}

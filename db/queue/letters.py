@@ -9,6 +9,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from db.models import DeadLetter, DeadLetterReason
+from db.queue.finish import LONGEST_MESSAGE
 from pipeline.errors import DailiesError
 
 
@@ -18,7 +19,7 @@ def keep_foreign(session: Session, *, source: str | None, body: str, error: Dail
         queue=source,
         reason=DeadLetterReason.NOT_OURS,
         error_code=error.code,
-        error_message=error.message,
+        error_message=error.message[:LONGEST_MESSAGE],
         body=body,
     )
     session.add(letter)
@@ -27,9 +28,13 @@ def keep_foreign(session: Session, *, source: str | None, body: str, error: Dail
 
 
 def without_copy(session: Session, *, limit: int) -> Sequence[DeadLetter]:
-    """Dead letters of which SQS has no copy yet, oldest first."""
+    """Dead letters of which SQS has no copy yet, oldest first; locked, and skipped where another has them."""
     return session.scalars(
-        select(DeadLetter).where(DeadLetter.dead_lettered_at.is_(None)).order_by(DeadLetter.id).limit(limit)
+        select(DeadLetter)
+        .where(DeadLetter.dead_lettered_at.is_(None))
+        .order_by(DeadLetter.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
     ).all()
 
 

@@ -10,12 +10,14 @@ from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import exists, func, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
-from db.models import MediaItem
+from db.models import MediaItem, ProcessingJob
+from db.models.base import is_in
 from db.queue.enqueue import active_job_id, enqueue
 from pipeline.errors import ConflictError
+from pipeline.states import JOB_ACTIVE
 from pipeline.workflows import WorkflowType
 
 #: Columns that describe the bytes, and so hold for every item that has them.
@@ -37,7 +39,7 @@ def claim_hash(session: Session, item_id: UUID, sha256: str) -> UUID | None:
     Returns the original's id, or None when the item is the original.
     """
     _lock_hash(session, sha256)
-    holder = _holder(session, sha256)
+    holder = _holder(session, sha256) or _elder(session, item_id, sha256)
     if holder in {None, item_id}:
         _change(session, item_id, sha256=sha256, holds_hash=True, duplicate_of_id=None)
         return None
@@ -118,6 +120,30 @@ def _holder(session: Session, sha256: str) -> UUID | None:
     return session.scalar(
         select(MediaItem.id).where(MediaItem.sha256 == sha256, MediaItem.holds_hash.is_(True))
     )
+
+
+def _elder(session: Session, item_id: UUID, sha256: str) -> UUID | None:
+    """The item with these bytes that was uploaded first and is on its way here; it gets the hash at once.
+
+    Without this, which of two uploads becomes the original would depend on which worker was faster.
+    """
+    on_its_way = exists().where(
+        ProcessingJob.media_item_id == MediaItem.id,
+        ProcessingJob.workflow_type == WorkflowType.INGEST,
+        is_in(ProcessingJob.status, JOB_ACTIVE),
+    )
+    elder = session.scalar(
+        select(MediaItem.id)
+        .where(
+            MediaItem.sha256 == sha256, MediaItem.deleted_at.is_(None), MediaItem.duplicate_of_id.is_(None)
+        )
+        .where(or_(MediaItem.id == item_id, on_its_way))
+        .order_by(MediaItem.created_at, MediaItem.id)
+        .limit(1)
+    )
+    if elder not in {None, item_id}:
+        _change(session, elder, holds_hash=True)
+    return elder
 
 
 def _point(session: Session, old: UUID, new: UUID | None) -> None:

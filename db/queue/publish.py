@@ -27,6 +27,7 @@ class Ticket:
     delay: int  #: seconds until the message becomes visible
     predecessor: UUID | None
     root: UUID  #: the job's first row
+    published_at: datetime | None  #: what this publication wrote
 
 
 def win_ticket(session: Session, row_id: UUID) -> Ticket | None:
@@ -73,13 +74,14 @@ def _win(session: Session, row_id: UUID, guard: ColumnElement[bool]) -> Ticket |
             extract("epoch", QueueRow.published_at - now),
             of_job.where(other.position == QueueRow.position - 1).scalar_subquery(),
             of_job.where(other.position == 0).scalar_subquery(),
+            QueueRow.published_at,
         )
         .execution_options(synchronize_session=False)
     ).one_or_none()
     if won is None:
         return None
-    job_type, queue, wait, predecessor, root = won
-    return Ticket(row_id, job_type, queue, max(math.ceil(wait), 0), predecessor, root)
+    job_type, queue, wait, predecessor, root, published_at = won
+    return Ticket(row_id, job_type, queue, max(math.ceil(wait), 0), predecessor, root, published_at)
 
 
 def _leave_to_steward(session: Session, row_id: UUID) -> None:
@@ -91,8 +93,14 @@ def _leave_to_steward(session: Session, row_id: UUID) -> None:
     )
 
 
-def give_back(session: Session, row_id: UUID) -> None:
-    """The send failed: say that no message was sent, so that the steward sends one."""
+def give_back(session: Session, ticket: Ticket) -> None:
+    """The send failed: say so, and the steward sends one. A newer publication stays."""
     session.execute(
-        update(QueueRow).where(QueueRow.id == row_id, is_in(QueueRow.status, DUE)).values(published_at=None)
+        update(QueueRow)
+        .where(
+            QueueRow.id == ticket.row_id,
+            is_in(QueueRow.status, DUE),
+            QueueRow.published_at == ticket.published_at,
+        )
+        .values(published_at=None)
     )

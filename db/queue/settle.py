@@ -108,12 +108,15 @@ def fail(
 ) -> Again | GaveUp | Fenced:
     """Settle a failure: due again by ``policy``, or given up on with a dead letter."""
     job = lock_job(session, claim.job_id)
-    held = session.scalar(select(QueueRow.id).where(*_ours(claim)).with_for_update())
+    held = session.execute(
+        select(QueueRow.attempts, QueueRow.max_attempts).where(*_ours(claim)).with_for_update()
+    ).one_or_none()
     if held is None:
         return Fenced()
     # The row's own budget holds: two releases with other settings may run side by side.
-    budget = replace(policy, max_attempts=claim.max_attempts)
-    wait = budget.delay_for(_tries(session, claim, error), error)
+    budget = replace(policy, max_attempts=held.max_attempts)
+    free = isinstance(error, InfrastructureError)
+    wait = budget.delay_for(_all_tries(session, claim) if free else held.attempts + 1, error)
     close_attempt(
         session,
         claim.token,
@@ -122,9 +125,7 @@ def fail(
         duration_ms=cost.duration_ms,
         cpu_ms=cost.cpu_ms,
     )
-    _change_row(
-        session, claim, attempts=QueueRow.attempts + (0 if isinstance(error, InfrastructureError) else 1)
-    )
+    _change_row(session, claim, attempts=held.attempts + (0 if free else 1))
     if wait is None:
         permanent = isinstance(error, PermanentStageError)
         reason = DeadLetterReason.PERMANENT_ERROR if permanent else DeadLetterReason.ATTEMPTS_EXHAUSTED
@@ -161,10 +162,8 @@ def _ours(claim: Claimed) -> tuple[ColumnElement[bool], ...]:
     )
 
 
-def _tries(session: Session, claim: Claimed, error: DailiesError) -> int:
-    """Which try has failed, counted from 1: of the budget, or of all there were for errors that cost none."""
-    if not isinstance(error, InfrastructureError):
-        return claim.attempts + 1
+def _all_tries(session: Session, claim: Claimed) -> int:
+    """How often the row was tried, for the backoff of errors that cost no attempt."""
     counted = session.scalar(select(func.count()).select_from(Attempt).where(Attempt.row_id == claim.row_id))
     return max(counted or 1, 1)
 

@@ -155,6 +155,13 @@ def upgrade() -> None:
         postgresql_where="duplicate_of_id IS NOT NULL",
     )
     op.create_index(
+        "ix_media_items_sha256",
+        "media_items",
+        ["sha256"],
+        unique=False,
+        postgresql_where="sha256 IS NOT NULL",
+    )
+    op.create_index(
         "ix_media_items_entity",
         "media_items",
         ["entity_type", "entity_id"],
@@ -272,13 +279,9 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("thumbnail_id", name=op.f("pk_thumbnails")),
         sa.UniqueConstraint(
-            "entity_type",
-            "entity_id",
-            "size_variant",
-            name=op.f("uq_thumbnails_entity_type_entity_id_size_variant"),
+            "media_item_id", "size_variant", name=op.f("uq_thumbnails_media_item_id_size_variant")
         ),
     )
-    op.create_index("ix_thumbnails_media_item_id", "thumbnails", ["media_item_id"], unique=False)
     op.create_table(
         "processing_queue",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -482,7 +485,6 @@ def downgrade() -> None:
         postgresql_where="status IN ('pending', 'processing', 'queued', 'retrying')",
     )
     op.drop_table("processing_queue")
-    op.drop_index("ix_thumbnails_media_item_id", table_name="thumbnails")
     op.drop_table("thumbnails")
     op.drop_index("ix_search_documents_document", table_name="search_documents", postgresql_using="gin")
     op.drop_table("search_documents")
@@ -502,6 +504,7 @@ def downgrade() -> None:
         table_name="media_items",
         postgresql_where="duplicate_of_id IS NOT NULL",
     )
+    op.drop_index("ix_media_items_sha256", table_name="media_items", postgresql_where="sha256 IS NOT NULL")
     op.drop_table("media_items")
     op.drop_index("ix_audit_log_entity", table_name="audit_log")
     op.drop_index("ix_audit_log_created_at", table_name="audit_log")

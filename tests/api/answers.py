@@ -7,6 +7,9 @@ from typing import Any
 
 from httpx2 import Response
 
+#: As an operator's client asks: the API answers to no other host.
+BASE_URL = "http://127.0.0.1"
+
 
 def data_of(response: Response, status: int = 200) -> Any:
     """The data of a good answer, after a look at its envelope."""

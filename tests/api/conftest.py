@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from answers import BASE_URL
 from fastapi.testclient import TestClient
 
 from api.app import create_app
@@ -16,7 +17,7 @@ from pipeline.settings import Settings
 @pytest.fixture(scope="session")
 def api(aws: Settings, database: str) -> Iterator[TestClient]:
     """A client of the application with the run's settings. It follows no redirect."""
-    with TestClient(create_app(aws), follow_redirects=False) as client:
+    with TestClient(create_app(aws), base_url=BASE_URL, follow_redirects=False) as client:
         yield client
 
 

@@ -6,7 +6,7 @@ import json
 from uuid import UUID, uuid4
 
 import pytest
-from answers import data_of, error_of
+from answers import BASE_URL, data_of, error_of
 from fastapi.testclient import TestClient
 
 from api.app import create_app
@@ -93,7 +93,7 @@ def failing(settings: Settings) -> TestClient:
     def misconfigured() -> None:
         raise ConfigurationError("hunter2")
 
-    return TestClient(app)
+    return TestClient(app, base_url=BASE_URL)
 
 
 @pytest.mark.parametrize("path", ["/crash", "/misconfigured"])
@@ -106,7 +106,7 @@ def test_fault_of_the_server_tells_nothing_of_its_inside(own_logging: None, aws:
 
 def test_database_that_is_away_is_503_with_a_time_to_come_back(own_logging: None, aws: Settings) -> None:
     away = aws.model_copy(update={"database_url": type(aws.database_url)("postgresql://x:y@127.0.0.1:9/z")})
-    with TestClient(create_app(away)) as client:
+    with TestClient(create_app(away), base_url=BASE_URL) as client:
         response = client.get(f"/api/v1/jobs/{uuid4()}")
         error_of(response, 503, "DATABASE_UNAVAILABLE")
         assert int(response.headers["Retry-After"]) > 0
@@ -116,7 +116,7 @@ def test_every_request_leaves_one_log_line(
     own_logging: None, aws: Settings, database: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job_id = str(uuid4())
-    with TestClient(create_app(aws.model_copy(update={"log_format": "json"}))) as client:
+    with TestClient(create_app(aws.model_copy(update={"log_format": "json"})), base_url=BASE_URL) as client:
         client.get(f"/api/v1/jobs/{job_id}?x=1", headers={"X-Request-ID": "seen"})
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
     (line,) = [line for line in lines if line["event"] == "request_handled"]

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import factories
 import pytest
-from answers import data_of
+from answers import BASE_URL, data_of
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
@@ -31,7 +31,7 @@ def samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
 
 def test_health_asks_nobody(own_logging: None, aws: Settings) -> None:
     nowhere = aws.model_copy(update={"database_url": SecretStr(f"postgresql://x@{CLOSED}/x")})
-    with TestClient(create_app(nowhere)) as client:
+    with TestClient(create_app(nowhere), base_url=BASE_URL) as client:
         assert data_of(client.get("/health")) == {"status": "alive"}
 
 
@@ -55,7 +55,7 @@ def test_ready_tells_how_long_each_dependency_took(api: TestClient) -> None:
 def test_ready_says_which_dependency_is_away(
     own_logging: None, aws: Settings, database: str, broken: str, changes: dict[str, object]
 ) -> None:
-    with TestClient(create_app(aws.model_copy(update=changes))) as client:
+    with TestClient(create_app(aws.model_copy(update=changes)), base_url=BASE_URL) as client:
         told = data_of(client.get("/ready"), 503)
     assert told["ready"] is False
     assert {name for name, check in told["checks"].items() if not check["ok"]} == {broken}
@@ -65,7 +65,9 @@ def test_ready_says_which_dependency_is_away(
 def test_ready_waits_for_nobody_for_long(own_logging: None, aws: Settings, database: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        with TestClient(create_app(aws.model_copy(update={"aws_endpoint_url": endpoint}))) as client:
+        with TestClient(
+            create_app(aws.model_copy(update={"aws_endpoint_url": endpoint})), base_url=BASE_URL
+        ) as client:
             checks = data_of(client.get("/ready"), 503)["checks"]
     assert [checks[name]["ok"] for name in ("database", "queues", "bucket")] == [True, False, False]
     assert checks["bucket"]["error"] == "No answer within 3 s."
@@ -119,7 +121,7 @@ def test_metrics_tell_the_queues_as_they_are(api: TestClient, sessions: Sessions
 
 def test_metrics_survive_a_database_that_is_away(own_logging: None, aws: Settings) -> None:
     nowhere = aws.model_copy(update={"database_url": SecretStr(f"postgresql://x@{CLOSED}/x")})
-    with TestClient(create_app(nowhere)) as client:
+    with TestClient(create_app(nowhere), base_url=BASE_URL) as client:
         client.get("/health")
         found = samples(client.get("/metrics").text)
     assert found["dailies_database_up", frozenset()] == 0

@@ -66,6 +66,20 @@ def test_duplicate_and_original_point_at_each_other(api: TestClient, sessions: S
     assert duplicate["thumbnails"] == told["thumbnails"] != []
 
 
+def test_each_file_of_an_entity_keeps_its_own_pictures(api: TestClient, sessions: Sessions) -> None:
+    outfit = {"entity_type": "outfit", "entity_id": uuid4()}
+    with sessions.begin() as session:
+        front, back = (factories.add_item(session, **outfit) for _ in range(2))
+        copy = factories.add_duplicate(session, front)
+        made = [
+            [picture.file_reference for picture in factories.add_thumbnails(session, item, token=token)]
+            for token, item in enumerate((front, back), start=1)
+        ]
+    told = [data_of(api.get(f"/api/v1/media-items/{item.id}")) for item in (front, back, copy)]
+    keys = [[picture["key"] for picture in item["thumbnails"]] for item in told]
+    assert keys == [made[0], made[1], made[0]]
+
+
 @pytest.mark.parametrize("deleted", [True, False])
 def test_unknown_or_deleted_item_is_not_found(api: TestClient, sessions: Sessions, *, deleted: bool) -> None:
     item_id = uuid4()

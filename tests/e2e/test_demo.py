@@ -84,21 +84,46 @@ def test_files_that_are_not_final_in_time_are_exit_1(stack: Stack, tmp_path: Pat
 
 def test_ingest_tells_of_odd_names_and_of_what_cannot_be_read(stack: Stack, tmp_path: Path) -> None:
     odd = "ünïcode + [bold] #1?%41.png"
-    Image.new("RGB", (400, 300), "navy").save(tmp_path / odd)
-    (tmp_path / "nowhere.jpg").symlink_to("/nonexistent")
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    Image.new("RGB", (400, 300), "navy").save(folder / odd)
+    (folder / "nowhere.jpg").symlink_to("/nonexistent")
     result = tmp_path / "result.json"
-    done = stack.dailies("ingest", str(tmp_path), "--json", str(result))
+    done = stack.dailies("ingest", str(folder), "--json", str(result))
     assert done.returncode == 0, done.stdout + done.stderr
     files = {file["key"]: file for file in json.loads(result.read_text(encoding="utf-8"))["files"]}
-    assert files[f"uploads/{odd}"]["status"] == "completed"
-    assert files["uploads/nowhere.jpg"]["error_code"] == "UNREADABLE_FILE"
+    assert files[f"uploads/mine/{odd}"]["status"] == "completed"
+    assert files["uploads/mine/nowhere.jpg"]["error_code"] == "UNREADABLE_FILE"
     assert odd.partition(" ")[0] in stack.dailies("jobs").stdout
-    job = stack.dailies("jobs", files[f"uploads/{odd}"]["job_id"]).stdout
+    job = stack.dailies("jobs", files[f"uploads/mine/{odd}"]["job_id"]).stdout
     assert "thumbnails" in job
     found = json.loads(stack.dailies("search", "ünïcode", "--json").stdout)
-    assert [hit["key"] for hit in found["hits"]] == [f"uploads/{odd}"]
+    assert [hit["key"] for hit in found["hits"]] == [f"uploads/mine/{odd}"]
     assert "completed" in stack.dailies("queue").stdout
     assert dailies("demo", str(tmp_path), "--json", str(tmp_path / "no" / "such.json")).returncode == 2
+
+
+def test_folders_with_equal_file_names_are_both_kept(stack: Stack, tmp_path: Path) -> None:
+    for name, colour in (("party", "red"), ("holiday", "blue")):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (320, 200), colour).save(tmp_path / name / "IMG_0001.png")
+        assert stack.dailies("ingest", str(tmp_path / name)).returncode == 0
+    assert {item["key"] for item in stack.api.pages("media-items")} >= {
+        "uploads/party/IMG_0001.png", "uploads/holiday/IMG_0001.png",
+    }  # fmt: skip
+
+
+def test_two_files_for_one_key_are_refused_before_any_is_uploaded(stack: Stack, tmp_path: Path) -> None:
+    files = [tmp_path / name / "one-key.png" for name in ("a", "b")]
+    for file in files:
+        file.parent.mkdir()
+        Image.new("RGB", (320, 200), "green").save(file)
+    done = stack.dailies("ingest", *map(str, files))
+    assert done.returncode == 1
+    assert "error DUPLICATE_KEY" in done.stderr
+    assert all(str(file) in done.stderr for file in files)
+    bucket = stack.env["DAILIES_STORAGE_BUCKET"]
+    assert stack.s3().list_objects_v2(Bucket=bucket, Prefix="uploads/one-key.png")["KeyCount"] == 0
 
 
 def test_the_same_file_again_is_done_at_once(stack: Stack, tmp_path: Path) -> None:

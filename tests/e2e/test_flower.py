@@ -1,22 +1,25 @@
-"""Flower on SQS: workers, live tasks with their states, control; by its own HTTP API and in a browser."""
+"""An upload as API, bucket and Flower show it; Flower's tasks, states and control, there and in a browser."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import subprocess
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 import urllib3
+from PIL import Image
 
 from pipeline.workflows import StageName
 from tests.e2e.stacks import Stack, until
-from tests.images import corners, encoded
+from tests.images import YELLOW, corners, encoded
 
 NAMES = {f"dailies.{stage}" for stage in StageName}
+SIZES = {"primary": (1280, 720), "medium": (640, 360), "small": (320, 180)}
 LIMIT_S = 60.0
 CHROMIUM = shutil.which("chromium")
 CHROMIUM_FLAGS = [
@@ -59,6 +62,51 @@ def worker_name(stack: Stack) -> str:
 
 def test_flower_asks_for_the_password(stack: Stack) -> None:
     assert urllib3.request("GET", f"{stack.env['DAILIES_FLOWER_URL']}/api/workers").status == 401
+
+
+def open_picture(url: str) -> Image.Image:
+    """The picture behind a link of the API, decoded. The link is a redirect into the bucket."""
+    answer = urllib3.request("GET", url, timeout=30)
+    assert answer.status == 200, answer.data
+    assert answer.retries
+    assert [step.status for step in answer.retries.history] == [307]
+    picture = Image.open(BytesIO(answer.data))
+    picture.load()
+    assert answer.headers["Content-Type"] == picture.get_format_mimetype()
+    return picture
+
+
+def test_upload_is_seen_in_the_api_the_bucket_and_flower(stack: Stack) -> None:
+    key, s3 = "uploads/heron-at-dawn.jpg", stack.s3()
+    s3.put_object(Bucket=stack.env["DAILIES_STORAGE_BUCKET"], Key=key, Body=encoded(corners((1920, 1080))))
+    until(lambda: finished(stack, key), LIMIT_S)
+    (summary,) = stack.api.get("media-items", key_prefix=key)["data"]
+    item = stack.api.get(f"media-items/{summary['id']}")["data"]
+    assert (item["latest_job"]["status"], item["width"], item["height"]) == ("completed", 1920, 1080)
+
+    assert {told["variant"]: (told["width"], told["height"]) for told in item["thumbnails"]} == SIZES
+    for told in item["thumbnails"]:
+        picture = open_picture(told["url"])
+        assert picture.size == SIZES[told["variant"]]
+        assert picture.convert("RGB").getpixel((picture.width - 9, picture.height - 9)) == pytest.approx(
+            YELLOW, abs=12
+        )
+        head = s3.head_object(Bucket=stack.env["DAILIES_THUMBNAIL_BUCKET"], Key=told["key"])
+        assert (head["ContentType"], head["ContentLength"]) == (told["content_type"], told["bytes"])
+        assert "immutable" in head["CacheControl"]
+
+    hits = stack.api.get("search", q="heron dawn")["data"]["hits"]
+    assert [hit["media_item_id"] for hit in hits] == [item["id"]]
+
+    rows = stack.api.get(f"jobs/{item['latest_job']['id']}")["data"]["rows"]
+    assert {f"dailies.{row['job_type']}" for row in rows} == NAMES
+    ids = {row["id"]: "SUCCESS" for row in rows}
+
+    def shown() -> dict[str, str]:
+        tasks = flower(stack, "tasks?limit=1000")
+        return {row_id: tasks[row_id]["state"] for row_id in ids if row_id in tasks}
+
+    until(lambda: shown() == ids, LIMIT_S)
 
 
 def test_every_stage_is_seen_to_succeed_and_a_broken_file_to_fail(stack: Stack) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
+import stat
+from contextlib import suppress
 from pathlib import Path
 
 from PIL import Image
 
 from cli.stack.environment import EXPORTED
 from cli.stack.process import Identity
-from cli.stack.state import port_is_free
+from cli.stack.state import PASSABLE_FOLDER, PRIVATE_UMASK, port_is_free
 from tests.e2e.stacks import STOP_LIMIT_S, Stack, dailies, identities, running_stack, until
 
 ROLES = ["supervisor", "postgres", "aws", "api", "listener", "steward", "worker", "worker-heavy", "flower"]
@@ -51,6 +55,46 @@ def test_no_secret_is_on_a_command_line(stack: Stack) -> None:
     for row in stack.ps().values():
         command = Path(f"/proc/{row['pid']}/cmdline").read_text()
         assert not any(secret in command for secret in secrets)
+
+
+def test_nothing_in_the_state_folder_is_for_others(stack: Stack, tmp_path: Path) -> None:
+    Image.new("RGB", (320, 200), "orchid").save(tmp_path / "private.png")
+    assert stack.dailies("ingest", str(tmp_path / "private.png")).returncode == 0
+    found = modes(stack.folder / "var")
+    assert {"aws", "log", "spool", "secrets", "ports.json", "stack.json"} <= found.keys()
+    assert any(name.startswith("aws/s3/") for name in found)
+    assert any(name.startswith("spool/objects") for name in found)
+    assert open_to_others(stack.folder / "var") == {}
+
+
+def modes(state: Path) -> dict[str, int]:
+    """The mode of each folder and file of a stack, by its path; of PostgreSQL's, of the folder alone."""
+    found = {".": stat.S_IMODE(state.stat().st_mode)}
+    for path in state.rglob("*"):
+        name = path.relative_to(state).as_posix()
+        with suppress(FileNotFoundError):  # the stack works, and files come and go
+            if not path.is_symlink() and not name.startswith("postgres/"):
+                found[name] = stat.S_IMODE(path.stat().st_mode)
+    return found
+
+
+def open_to_others(state: Path) -> dict[str, str]:
+    """Whatever group or others may do anything with; where we are root, PostgreSQL's user passes the root."""
+    found = modes(state)
+    if os.geteuid() == 0 and found["."] == PASSABLE_FOLDER:
+        del found["."]
+    return {name: oct(mode) for name, mode in found.items() if mode & PRIVATE_UMASK}
+
+
+def test_search_leaves_out_what_has_a_dash_before_it(stack: Stack, tmp_path: Path) -> None:
+    for name, colour in (("canon sharp.png", "gold"), ("canon blurry.png", "khaki")):
+        Image.new("RGB", (320, 200), colour).save(tmp_path / name)
+    assert stack.dailies("ingest", *map(str, tmp_path.iterdir())).returncode == 0
+    found = stack.dailies("search", "canon", "-blurry", "--json")
+    assert [hit["key"] for hit in json.loads(found.stdout)["hits"]] == ["uploads/canon sharp.png"]
+    mistyped = stack.dailies("search", "canon", "--jsn")
+    assert mistyped.returncode == 2
+    assert "no such option: --jsn" in mistyped.stderr
 
 
 def test_a_second_up_on_the_same_state_is_refused(stack: Stack) -> None:
@@ -105,6 +149,7 @@ def test_who_is_killed_comes_back_and_ctrl_c_leaves_nothing() -> None:
         assert not any(one.alive() for one in last.values())
         assert all(port_is_free(port) for port in ports)
         assert not (stack.folder / "var" / "stack.json").exists()
+        assert open_to_others(stack.folder / "var") == {}  # with what was written at the end
         assert stack.dailies("env").returncode == 3
 
 

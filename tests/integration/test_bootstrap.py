@@ -86,7 +86,7 @@ def test_queue_gives_up_into_its_dead_letter_queue(made: Settings, sqs: SQSClien
         return
     policy = json.loads(attributes["RedrivePolicy"])
     assert policy["deadLetterTargetArn"] == _attributes(sqs, made, REDRIVE[queue])["QueueArn"]
-    assert int(policy["maxReceiveCount"]) == MAX_RECEIVES
+    assert int(policy["maxReceiveCount"]) == MAX_RECEIVES[queue]
 
 
 def test_what_was_changed_by_hand_is_put_right(made: Settings, sqs: SQSClient, s3: S3Client) -> None:
@@ -104,6 +104,17 @@ def test_only_the_bucket_may_send_events(made: Settings, sqs: SQSClient) -> None
     (statement,) = json.loads(_attributes(sqs, made, Queue.EVENTS)["Policy"])["Statement"]
     assert statement["Principal"] == {"Service": "s3.amazonaws.com"}
     assert statement["Condition"]["ArnEquals"] == {"aws:SourceArn": f"arn:aws:s3:::{made.storage_bucket}"}
+
+
+def test_permission_that_somebody_else_gave_stays(made: Settings, sqs: SQSClient) -> None:
+    url = sqs.get_queue_url(QueueName=sqs_name(made, Queue.EVENTS))["QueueUrl"]
+    before = json.loads(_attributes(sqs, made, Queue.EVENTS)["Policy"])
+    theirs = {"Sid": "Bridge", "Effect": "Allow", "Principal": {"Service": "events.amazonaws.com"}}
+    changed = {**before, "Statement": [theirs, *before["Statement"]]}
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": json.dumps(changed)})
+    bootstrap(made)
+    assert json.loads(_attributes(sqs, made, Queue.EVENTS)["Policy"]) == changed
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": json.dumps(before)})
 
 
 def test_upload_and_removal_are_told(made: Settings, queues: Queues, s3: S3Client) -> None:

@@ -10,8 +10,9 @@ from uuid import uuid4
 
 import pytest
 from celery import Celery
+from sqlalchemy import select
 
-from db.models import MediaItem
+from db.models import DeadLetter, MediaItem
 from db.session import Sessions
 from pipeline.queues import LANES, Queue
 from pipeline.settings import Settings
@@ -135,6 +136,8 @@ def test_events_tell_what_became_of_a_task(
         (failed,) = [event for event in capture.events if event["type"] == "task-failed"]
         assert "EMPTY_FILE" in failed["exception"] or "empty" in failed["exception"]
         assert capture.types(failed["uuid"])[0] == "task-received"
+    with sessions() as session:  # the worker's last move
+        wait_until(lambda: session.scalar(select(DeadLetter.dead_lettered_at)))
 
 
 @pytest.mark.usefixtures("worker")

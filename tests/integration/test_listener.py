@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -230,3 +232,28 @@ def test_listener_survives_a_queue_that_is_not_there(runtime: Runtime) -> None:
     astray.engine.dispose()
     assert alive
     assert not thread.is_alive()
+
+
+@pytest.fixture
+def installed() -> Iterator[Stop]:
+    """A stop that listens for signals, as in a process of ours."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield Stop().install()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_ends_a_long_poll(installed: Stop, number: signal.Signals) -> None:
+    timer = threading.Timer(0.3, os.kill, (os.getpid(), number))
+    timer.start()
+    never = threading.Event()
+    assert installed.wait_for(lambda: not never.wait(60), otherwise=False) is False
+    timer.join()
+    assert installed.asked
+    assert installed.wait_for(lambda: True, otherwise=False) is False
+
+
+def test_signal_during_work_is_heard_after_it(installed: Stop) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)  # raises nothing here: a stage or an event is not cut in two
+    assert installed.wait(60)

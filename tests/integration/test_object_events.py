@@ -185,9 +185,24 @@ def test_removal_ends_every_active_job_of_the_item(session: Session) -> None:
 
 def test_removal_of_another_version_leaves_the_item(session: Session) -> None:
     _apply(session, _event(version_id="v2"))
-    before = snapshot(session)
     assert _apply(session, _removal(version_id="v1")).what == "repeated"
-    assert snapshot(session) == before
+    living = [item for item in _items(session) if item.deleted_at is None]
+    assert [item.version_id for item in living] == ["v2"]
+    assert {job.status for job in _jobs(session)} == {JobStatus.QUEUED}
+
+
+def test_removal_heard_before_its_upload_is_remembered_beside_other_versions(session: Session) -> None:
+    first = _apply(session, _event(version_id="v1", sequencer="01"))
+    _apply(session, _removal(version_id="v2", sequencer="03"))
+    assert _apply(session, _event(version_id="v2", sequencer="02", etag="other")).what == "outdated"
+    living = [item for item in _items(session) if item.deleted_at is None]
+    assert [item.id for item in living] == [first.media_item_id]
+
+
+def test_end_of_an_old_version_says_nothing_of_a_new_one(session: Session) -> None:
+    _apply(session, _event(version_id="v1", sequencer="01"))
+    _apply(session, _removal(version_id="v1", sequencer="05"))
+    assert _apply(session, _event(version_id="v2", sequencer="04", etag="other")).what == "created"
 
 
 def test_removal_that_comes_again_changes_nothing(session: Session) -> None:

@@ -38,7 +38,9 @@ BAD = PermanentStageError("The picture is truncated.", code="TRUNCATED_IMAGE")
 def _failed_at(session: Session, stage: StageName) -> ProcessingJob:
     job = new_job(session)
     advance(session, job.id, to=stage)
-    queue.fail(session, claimed(session, due(session, job.id)), BAD, POLICY, cost=COST)
+    row_id = due(session, job.id)
+    assert queue.win_ticket(session, row_id) is not None
+    queue.fail(session, claimed(session, row_id), BAD, POLICY, cost=COST)
     return job
 
 
@@ -106,6 +108,13 @@ def test_retry_gives_new_budgets_and_keeps_the_token_growing(session: Session) -
     assert new.token > old.token
     assert complete(session, old) == queue.Fenced()
     assert isinstance(complete(session, new), queue.Settled)
+
+
+def test_retried_rows_are_published_anew(session: Session) -> None:
+    job = _failed_at(session, StageName.THUMBNAILS)
+    _retry(session, job, StageName.INGEST)
+    told = session.scalars(select(QueueRow.published_at).where(QueueRow.job_id == job.id))
+    assert set(told) == {None}
 
 
 def test_retried_job_ends_with_a_summary_of_its_own(session: Session) -> None:

@@ -54,8 +54,9 @@ def _copy(session: Session, row: QueueRow) -> queue.Ticket | None:
 def test_ticket_for_a_due_row_is_won_once(session: Session) -> None:
     row = _row(session)
     ticket = queue.win_ticket(session, row.id)
-    assert ticket == queue.Ticket(row.id, StageName.INGEST, Queue.STANDARD, 0, None, row.id)
-    assert _published(session, row) is not None
+    told = _published(session, row)
+    assert told is not None
+    assert ticket == queue.Ticket(row.id, StageName.INGEST, Queue.STANDARD, 0, None, row.id, told)
     assert queue.win_ticket(session, row.id) is None
 
 
@@ -144,18 +145,20 @@ def test_change_to_due_forgets_the_message_of_before(session: Session) -> None:
 
 def test_send_that_failed_is_given_back(session: Session) -> None:
     row = _row(session)
-    queue.win_ticket(session, row.id)
-    queue.give_back(session, row.id)
+    ticket = queue.win_ticket(session, row.id)
+    assert ticket is not None
+    queue.give_back(session, ticket)
     assert _published(session, row) is None
     assert queue.win_ticket(session, row.id) is not None
 
 
 def test_giving_back_a_row_that_moved_on_changes_nothing(session: Session) -> None:
     row = _row(session)
-    queue.win_ticket(session, row.id)
+    ticket = queue.win_ticket(session, row.id)
+    assert ticket is not None
     complete(session, claimed(session, row.id))
     before = _published(session, row)
-    queue.give_back(session, row.id)
+    queue.give_back(session, ticket)
     assert _published(session, row) == before is not None
 
 
@@ -179,7 +182,7 @@ def test_copy_is_not_sent_by_who_decided_by_an_older_message(session: Session) -
 def test_of_sixteen_publishers_one_wins(
     sessions: Sessions, available: timedelta, published: timedelta | None, *, copy: bool
 ) -> None:
-    for _ in range(10):
+    for _ in range(5):
         with sessions.begin() as session:
             row = _row(
                 session,

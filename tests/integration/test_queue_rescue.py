@@ -85,7 +85,7 @@ def test_release_of_a_row_without_budget_fails_it_with_its_job(session: Session)
 
 
 def test_of_sixteen_stewards_and_workers_one_releases(sessions: Sessions) -> None:
-    for _ in range(10):
+    for _ in range(5):
         with sessions.begin() as session:
             job = new_job(session)
             row, token = _dead(session, job)

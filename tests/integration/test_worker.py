@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -35,7 +36,18 @@ from tasks.queues import Queues
 from tasks.runtime import get_runtime
 from tests.factories import add_item, now
 from tests.images import detailed, encoded
-from tests.support import advance, claimed, due, expire, new_job, row_of, statuses, summaries
+from tests.support import (
+    advance,
+    claimed,
+    due,
+    expire,
+    new_job,
+    row_of,
+    statuses,
+    summaries,
+    wait_until,
+    worker_process,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -382,3 +394,29 @@ def test_message_with_more_than_we_know_is_read_by_what_we_know(sessions: Sessio
         item = add_item(session)
         pending = row_of(session, new_job(session, item).id, StageName.INDEX).id
     assert _deliver(pending, "index", "a field of a later release") == "pending"
+
+
+def test_worker_that_is_told_to_stop_finishes_and_leaves_nothing_running(
+    sessions: Sessions, s3: S3Client, bucket: str, tmp_path: Path
+) -> None:
+    log = tmp_path / "worker.log"
+    with worker_process(
+        log, "--hostname", "leaving@%h", DAILIES_SPOOL_DIR=str(tmp_path / "spool")
+    ) as process:
+        for number in range(6):
+            job = _uploaded(sessions, s3, bucket, encoded(detailed((60, 60 + number))))
+            publish(sessions, _due(sessions, job))
+        wait_until(lambda: b"stage_completed" in log.read_bytes())
+        children = _children(process.pid)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
+    with sessions() as session:
+        running = session.scalars(select(QueueRow.id).where(QueueRow.status == TaskStatus.PROCESSING))
+        assert list(running) == []
+    assert children
+    assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
+
+
+def _children(pid: int) -> list[int]:
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(child) for child in re.findall(r"\d+", found)]

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import signal
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import select
@@ -27,7 +25,7 @@ from tasks.listener import Listener
 from tasks.queues import Queues
 from tasks.runtime import Runtime, build
 from tests.images import detailed, encoded
-from tests.support import due, new_job, statuses, summaries, wait_until, worker_process
+from tests.support import due, kombu_message, new_job, statuses, summaries, wait_until, worker_process
 
 if TYPE_CHECKING:
     import subprocess
@@ -76,39 +74,20 @@ def _listen(runtime: Runtime, count: int) -> None:
         handled += Listener(runtime).poll()
 
 
-def _wait_for_the_end(sessions: Sessions, count: int = 1) -> None:
-    """Wait until there are ``count`` jobs and all are final."""
+def _wait_for_the_end(sessions: Sessions, jobs: int = 1, letters: int = 0) -> None:
+    """Wait until there are so many jobs and dead letters, all jobs are final and all letters copied."""
 
     def ended() -> bool:
         with sessions() as session:
             found = session.scalars(select(ProcessingJob.status)).all()
-        return len(found) == count and set(found) <= JOB_FINAL
+            copied = session.scalars(select(DeadLetter.dead_lettered_at)).all()
+        return (len(found), len(copied)) == (jobs, letters) and set(found) <= JOB_FINAL and all(copied)
 
     wait_until(ended)
 
 
 def _lines(log: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
-
-
-def _kombu(row_id: object, *more: object, task: str = "dailies.ingest") -> str:
-    """A message as our own dispatch sends it, with any argument."""
-    body = b64encode(json.dumps([[row_id, *more], {}, {}]).encode()).decode()
-    envelope = {
-        "body": body,
-        "content-encoding": "utf-8",
-        "content-type": "application/json",
-        "headers": {"lang": "py", "task": task, "id": str(uuid4()), "root_id": None, "parent_id": None},
-        "properties": {
-            "body_encoding": "base64",
-            "delivery_info": {"exchange": "", "routing_key": Queue.STANDARD},
-            "delivery_tag": str(uuid4()),
-            "correlation_id": str(uuid4()),
-            "delivery_mode": 2,
-            "priority": 0,
-        },
-    }
-    return b64encode(json.dumps(envelope).encode()).decode()
 
 
 def _send(queues: Queues, *bodies: str) -> None:
@@ -123,7 +102,7 @@ def test_uploads_become_assets_and_a_broken_one_a_dead_letter(
     settings = runtime.settings
     keys = _upload(s3, settings.storage_bucket, PHOTO, PHOTO, os.urandom(5000), b"")
     _listen(runtime, len(keys))
-    _wait_for_the_end(sessions, len(keys))
+    _wait_for_the_end(sessions, len(keys), letters=2)
 
     with sessions() as session:
         found = session.execute(select(MediaItem.key, ProcessingJob).join(MediaItem))
@@ -136,9 +115,8 @@ def test_uploads_become_assets_and_a_broken_one_a_dead_letter(
         for picture in session.scalars(select(Thumbnail)):
             s3.head_object(Bucket=settings.thumbnail_bucket, Key=picture.file_reference)
         assert len(session.scalars(select(Thumbnail)).all()) == 3
-        assert len(session.scalars(select(DeadLetter)).all()) == 2
         first = session.scalars(select(QueueRow).limit(1)).one()
-    wait_until(lambda: queues.waiting(Queue.DEAD_LETTER) == 2)
+    assert queues.waiting(Queue.DEAD_LETTER) == 2
     wait_until(lambda: queues.waiting(Queue.STANDARD) == 0)
     done = [line for line in _lines(log) if line["event"] == "stage_completed"]
     assert {"row_id", "job_id", "token", "stage", "ms", "cpu_ms", "role"} <= done[0].keys()
@@ -158,43 +136,39 @@ def test_worker_goes_on_after_messages_that_are_not_ours(
         json.dumps({"task": "x", "args": []}),
         b64encode(b"\xff\xfe\x00").decode(),
         "x" * 100_000,
-        _kombu(str(stranger), 1),
-        _kombu("no id at all", 1),
-        _kombu(None),
-        _kombu({"row": 1}, "1"),
-        _kombu(str(stranger), task="somebody.elses"),
-        _kombu(str(stranger))[:-40],
+        kombu_message(str(stranger), 1),
+        kombu_message("no id at all", 1),
+        kombu_message(None),
+        kombu_message({"row": 1}, "1"),
+        kombu_message(str(stranger), task="somebody.elses"),
+        kombu_message(str(stranger))[:-40],
     )
     _upload(s3, runtime.settings.storage_bucket, PHOTO)
     _listen(runtime, 1)
-    _wait_for_the_end(sessions)
+    _wait_for_the_end(sessions, letters=4)
 
     with sessions() as session:
         assert session.scalars(select(ProcessingJob.status)).one() == JobStatus.COMPLETED
-        wait_until(lambda: len(session.scalars(select(DeadLetter)).all()) >= 4)
         letters = session.scalars(select(DeadLetter)).all()
         assert {letter.reason for letter in letters} == {"not_ours"}
         assert str(stranger) in {letter.body for letter in letters}
 
 
 @pytest.mark.usefixtures("worker")
-def test_message_of_a_newer_release_is_left_to_newer_workers(
-    sessions: Sessions, queues: Queues, log: Path
-) -> None:
+def test_message_of_a_newer_release_is_left_to_newer_workers(sessions: Sessions, queues: Queues) -> None:
     with sessions.begin() as session:
         row_id = due(session, new_job(session).id)
     args = (str(row_id), dispatch.SCHEMA + 1, {"a field": "of a later release"})
     get_app().send_task("dailies.ingest", args=args, task_id=str(row_id), queue=Queue.STANDARD)
 
-    wait_until(lambda: b"message_is_newer" in log.read_bytes())
+    def delayed() -> str:
+        found = queues.client.get_queue_attributes(
+            QueueUrl=queues.url(Queue.STANDARD), AttributeNames=["ApproximateNumberOfMessagesDelayed"]
+        )
+        return found["Attributes"]["ApproximateNumberOfMessagesDelayed"]
 
-    url = queues.url(Queue.STANDARD)
-    # Nothing is in the queue or in flight, but the message that was sent again with a delay.
-    wait_until(lambda: queues.waiting(Queue.STANDARD) == 1)
-    left = queues.client.get_queue_attributes(
-        QueueUrl=url, AttributeNames=["ApproximateNumberOfMessagesDelayed"]
-    )
-    assert left["Attributes"]["ApproximateNumberOfMessagesDelayed"] == "1"
+    # Nothing is in the queue or in flight but the message, sent again with a delay.
+    wait_until(lambda: (delayed(), queues.waiting(Queue.STANDARD)) == ("1", 1))
     with sessions() as session:
         row = session.get_one(QueueRow, row_id)
         assert (row.status, row.token) == (TaskStatus.QUEUED, None)
@@ -215,42 +189,3 @@ def test_urgent_and_patient_lanes_are_served_too(sessions: Sessions, runtime: Ru
     _wait_for_the_end(sessions, 2)
     with sessions() as session:
         assert set(session.scalars(select(ProcessingJob.status))) == {JobStatus.COMPLETED}
-
-
-def test_worker_that_is_told_to_stop_finishes_and_leaves_nothing_running(
-    runtime: Runtime, sessions: Sessions, s3: S3Client, tmp_path: Path
-) -> None:
-    log = tmp_path / "worker.log"
-    with worker_process(
-        log, "--hostname", "leaving@%h", DAILIES_SPOOL_DIR=str(tmp_path / "spool")
-    ) as process:
-        _upload(s3, runtime.settings.storage_bucket, *(encoded(detailed((60, 60 + n))) for n in range(6)))
-        _listen(runtime, 6)
-        wait_until(lambda: b"stage_completed" in log.read_bytes())
-        children = _children(process.pid)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == 0
-    with sessions() as session:
-        running = session.scalars(select(QueueRow.id).where(QueueRow.status == TaskStatus.PROCESSING))
-        assert list(running) == []
-    assert children
-    assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
-
-
-def _children(pid: int) -> list[int]:
-    found = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return [int(child) for child in re.findall(r"\d+", found)]
-
-
-def test_envelope_of_the_tests_is_that_of_our_dispatch(sessions: Sessions, queues: Queues) -> None:
-    """Otherwise the messages above would prove nothing."""
-    with sessions.begin() as session:
-        job = new_job(session)
-    dispatch.publish_job(sessions, job.id)
-    (message,) = queues.client.receive_message(QueueUrl=queues.url(Queue.STANDARD))["Messages"]
-    sent: dict[str, Any] = json.loads(b64decode(message["Body"]))
-    made: dict[str, Any] = json.loads(b64decode(_kombu(str(UUID(int=0)), 1)))
-    assert made.keys() == sent.keys()
-    assert made["properties"].keys() <= sent["properties"].keys()
-    assert made["headers"].keys() <= sent["headers"].keys()
-    assert made["content-type"] == sent["content-type"]

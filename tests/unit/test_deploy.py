@@ -63,6 +63,13 @@ def test_ports_are_published_on_loopback_alone(service: str) -> None:
     assert all(port.startswith("127.0.0.1:") for port in SERVICES[service].get("ports", []))
 
 
+def test_api_container_may_bind_to_its_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in SERVICES["api"]["environment"].items():
+        monkeypatch.setenv(name, value)
+    settings = Settings(_env_file=None)
+    assert (settings.api_host, settings.api_port, settings.api_trusted_network) == ("0.0.0.0", 8000, True)  # noqa: S104
+
+
 def test_secrets_have_no_default() -> None:
     text = COMPOSE_FILE.read_text(encoding="utf-8")
     secret = re.compile(r"\$\{\w*(?:PASSWORD|SECRET|ACCESS_KEY|BASIC_AUTH)\w*(?P<rest>[^}]*)\}")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,17 +11,20 @@ from pipeline.settings import Settings, get_settings
 
 
 @pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Neither the test run's own settings nor a developer's ``.env``."""
     for name in Settings.model_fields:
         monkeypatch.delenv(f"DAILIES_{name.upper()}", raising=False)
     monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
     monkeypatch.chdir(tmp_path)
+    yield
+    get_settings.cache_clear()  # or whoever asks next would be given these
 
 
 def test_defaults_are_consistent_and_bind_to_loopback() -> None:
     settings = Settings()
     assert (settings.api_host, settings.flower_host) == ("127.0.0.1", "127.0.0.1")
+    assert not settings.api_trusted_network
     assert settings.soft_time_limit < settings.hard_time_limit < settings.lease
 
 

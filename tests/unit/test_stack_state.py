@@ -35,13 +35,34 @@ def test_a_second_lock_is_refused_and_a_released_one_is_not(state: State) -> Non
         pass
 
 
-def test_secrets_are_random_kept_and_for_their_owner_alone(state: State) -> None:
+def test_secrets_are_random_and_kept(state: State) -> None:
     first = state.secret("flower")
     assert State(state.root).secret("flower") == first
     assert state.secret("postgres") != first
     assert len(first) == 48
-    assert stat.S_IMODE((state.root / "secrets" / "flower").stat().st_mode) == 0o600
-    assert stat.S_IMODE((state.root / "secrets").stat().st_mode) == 0o700
+
+
+def test_what_the_state_writes_is_for_its_owner_alone_whatever_the_umask(tmp_path: Path) -> None:
+    place = State(tmp_path / "var")
+    (place.root / "aws").mkdir(mode=0o755, parents=True)
+    before = os.umask(0)
+    try:
+        place.create()
+        with place.lock():
+            place.choose_ports()
+            place.write_record([])
+            place.secret("flower")
+    finally:
+        os.umask(before)
+    modes = {path.relative_to(place.root).as_posix(): mode(path) for path in place.root.rglob("*")}
+    folders = dict.fromkeys(("aws", "log", "secrets", "spool"), 0o700)
+    files = dict.fromkeys(("lock", "ports.json", "secrets/flower", "stack.json"), 0o600)
+    assert modes == folders | files
+    assert mode(place.root) == (0o711 if os.geteuid() == 0 else 0o700)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
 
 
 def test_ports_stay_as_long_as_they_are_free(state: State) -> None:
