@@ -130,4 +130,6 @@ def _connections(settings: Settings) -> Check:
     }
     wanted, limit = sum(pools.values()), MAX_CONNECTIONS - RESERVED_CONNECTIONS
     parts = ", ".join(f"{role} {count}" for role, count in pools.items())
-    return Check("database connections", wanted <= limit, f"{wanted} of {limit} at most ({parts})")
+    return Check(
+        "database connections", wanted <= limit, f"{wanted} of {limit} when every part runs ({parts})"
+    )

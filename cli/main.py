@@ -22,7 +22,7 @@ app = typer.Typer(
 )
 for group in (stack_commands.app, work.app, queries.app, parts.app):
     app.add_typer(group)
-app.command("stage", rich_help_panel=parts.PANEL)(stage_command)
+app.command("stage", rich_help_panel=queries.PANEL)(stage_command)
 
 
 def run() -> None:

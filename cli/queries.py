@@ -14,7 +14,9 @@ from cli.options import DEFAULT_STATE, JsonOption, StateOption, join
 from cli.outcome import STYLES
 
 app = typer.Typer()
-PANEL = "Everything the API can do, for people"
+PANEL = "What the API knows, for people"
+TIMES = {"created_at", "captured_at", "available_at"}  #: shown to the second
+WHOLE = {"id", "job_id", *TIMES}
 LimitOption = Annotated[int, typer.Option(help="How many to show.", min=1, max=200)]
 
 
@@ -33,7 +35,7 @@ def jobs(
         _show(job, _job_table(job), as_json=as_json)
         return
     found = api.get("jobs", limit=limit, status=status)["data"]
-    names = ["id", "key", "workflow_type", "status", "priority", "error_code", "created_at"]
+    names = ["id", "key", "status", "error_code", "created_at"]
     _show(found, _table(found, names), as_json=as_json)
 
 
@@ -91,7 +93,7 @@ def search(
     """Find media items."""
     answer = join(state).get("search", q=" ".join(query), limit=limit)
     hits = answer["data"]["hits"]
-    _show(answer["data"], _table(hits, ["title", "key", "mime_type", "captured_at", "thumbnail_url"]),
+    _show(answer["data"], _table(hits, ["key", "mime_type", "captured_at"]),
           as_json=as_json)  # fmt: skip
     if not as_json:
         make_console().print(f"{answer['metadata']['total']} found")
@@ -122,7 +124,8 @@ def _show(data: object, table: Table, *, as_json: bool) -> None:
 def _table(rows: list[dict[str, Any]], names: list[str]) -> Table:
     table = Table()
     for name in names:
-        table.add_column(name.replace("_", " "), overflow="fold")
+        whole = name in WHOLE  # what people copy is never broken over lines
+        table.add_column(name.replace("_", " "), overflow="fold", no_wrap=whole)
     for row in rows:
         table.add_row(*(_cell(name, row.get(name)) for name in names))
     return table
@@ -131,6 +134,8 @@ def _table(rows: list[dict[str, Any]], names: list[str]) -> Table:
 def _cell(name: str, value: object) -> str:
     if value is None:
         return "-"
+    if name in TIMES:
+        return str(value)[:19].replace("T", " ")
     if name == "status":
         return f"[{STYLES.get(str(value), 'cyan')}]{value}[/]"
     return escape(str(value))

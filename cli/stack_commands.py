@@ -43,7 +43,7 @@ def up(
     """Start everything and stay. Ctrl-C stops it."""
     os.umask(PRIVATE_UMASK)  # all that this process writes is state
     place = State(state)
-    console.print(f"Starting Dailies on {place.root} ...")
+    console.print(f"Starting Dailies on {place.root}; it takes some ten seconds ...")
     with (
         interruptible(),
         suppress(KeyboardInterrupt),

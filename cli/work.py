@@ -63,13 +63,17 @@ def demo(
     contact_sheet: SheetOption = None,
 ) -> None:
     """Take files through a stack that is made for it and thrown away. Exit 0 when every file is final."""
+    if not (uploads := find(path)):
+        console.print(f"There is no file to upload below {path}.")
+        _write(result, [])
+        return
     with interruptible(), tempfile.TemporaryDirectory(prefix="dailies-demo-") as folder:
         console.print("Starting a stack to throw away ...")
         roles = partial(everything, durable=False)
         try:
             with running(State(Path(folder)), roles, say=console.print) as supervisor:
                 final = process(
-                    Api(_api_url()), find(path), timeout=timeout, result=result, contact_sheet=contact_sheet,
+                    Api(_api_url()), uploads, timeout=timeout, result=result, contact_sheet=contact_sheet,
                     tick=supervisor.check,
                 )  # fmt: skip
         except KeyboardInterrupt:
@@ -114,8 +118,7 @@ def process(
     if uploads:
         items = upload_and_follow(api, uploads, get_settings(), console=console, tick=tick, timeout=timeout)
     files = collect(api, uploads, items)
-    if result:
-        result.write_text(json.dumps({"files": files}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    _write(result, files)
     if uploads:
         console.print(table(files))
     if contact_sheet and files:
@@ -125,6 +128,11 @@ def process(
     if not final:
         console.print("[red]Not every file is final.[/]")
     return final
+
+
+def _write(result: Path | None, files: list[dict[str, Any]]) -> None:
+    if result:
+        result.write_text(json.dumps({"files": files}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _api_url() -> str:

@@ -38,7 +38,7 @@ def make_engine(database_url: str, *, pool_size: int = 5) -> Engine:
     """
     try:
         url = make_url(database_url).set(drivername="postgresql+psycopg")
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:
         raise ConfigurationError(
             "DAILIES_DATABASE_URL is empty or no URL; it reads postgresql://user:password@host:port/database."
         ) from error

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from threading import Barrier
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, create_engine, func, make_url, select, text, update
@@ -24,6 +24,7 @@ from sqlalchemy.orm import Session
 from db import queue
 from db.models import AuditEntry, Base, MediaItem, ProcessingJob, QueueRow
 from db.queue import Claimed, Cost, Effect
+from db.session import Sessions
 from pipeline.errors import TransientStageError
 from pipeline.queues import Queue
 from pipeline.retry import RetryPolicy
@@ -31,6 +32,9 @@ from pipeline.settings import Settings
 from pipeline.states import JOB_ACTIVE, TaskStatus, derive_job_status
 from pipeline.workflows import StageName
 from tests.factories import add_item
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 LEASE = timedelta(minutes=5)
 COST = Cost(duration_ms=12, cpu_ms=10)
@@ -56,6 +60,17 @@ def new_job(session: Session, item: MediaItem | None = None, **values: Any) -> P
     """A job that was just enqueued, for a new item unless told."""
     item = item or add_item(session)
     return queue.enqueue(session, media_item_id=item.id, **({"workflow": "ingest"} | values))
+
+
+def uploaded(sessions: Sessions, s3: S3Client, bucket: str, body: bytes, **values: Any) -> ProcessingJob:
+    """An object in the bucket, and the job that its event would have made."""
+    key = f"uploads/{uuid4()}/a photograph.jpg"
+    put = s3.put_object(Bucket=bucket, Key=key, Body=body)
+    with sessions.begin() as session:
+        item = MediaItem(bucket=bucket, key=key, version_id=put["VersionId"], size_bytes=len(body))
+        session.add(item)
+        session.flush()
+        return new_job(session, item, **values)
 
 
 def row_of(session: Session, job_id: UUID, stage: str) -> QueueRow:

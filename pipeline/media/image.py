@@ -147,7 +147,8 @@ def decoding(path: Path, notes: list[str] | None = None) -> Iterator[None]:
             ) from error
         if "truncated" in str(error).lower() or _ends_early(path):
             raise PermanentStageError(
-                "The file ends before the picture does; upload it again, whole.", code="TRUNCATED_IMAGE"
+                "The picture's data ends too early, or is damaged on the way; upload it again, whole.",
+                code="TRUNCATED_IMAGE",
             ) from error
         raise PermanentStageError(
             f"The picture is damaged: the decoder says {str(error) or type(error).__name__!r}.",

@@ -59,7 +59,7 @@ def sniff(path: Path, *, pixel_limit: int, name: str = "", content_type: str | N
     with path.open("rb") as file:
         name_of_format = format_of(file.read(_HEAD))
     if name_of_format is None:
-        raise _unsupported("The bytes are none of these")
+        raise _unsupported("The file is of no type that is read here, whatever its name says")
     with open_image(path, (name_of_format,), pixel_limit=pixel_limit) as image:
         if _is_camera_raw(image):
             raise _unsupported("This is a camera's raw file")

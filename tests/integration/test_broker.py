@@ -12,6 +12,7 @@ import pytest
 from celery import Celery
 from sqlalchemy import select
 
+from db import queue
 from db.models import DeadLetter, MediaItem
 from db.session import Sessions
 from pipeline.queues import LANES, Queue
@@ -22,7 +23,7 @@ from tasks.app import make_app
 from tasks.broker import ALIVE_TAG, STALE_AFTER, is_ephemeral, sweep
 from tasks.queues import aws_client, sqs_name
 from tests.images import detailed, encoded
-from tests.support import new_job, statuses, wait_until, worker_process
+from tests.support import due, new_job, statuses, wait_until, worker_process
 
 if TYPE_CHECKING:
     import subprocess
@@ -138,6 +139,44 @@ def test_events_tell_what_became_of_a_task(
         assert capture.types(failed["uuid"])[0] == "task-received"
     with sessions() as session:  # the worker's last move
         wait_until(lambda: session.scalar(select(DeadLetter.dead_lettered_at)))
+
+
+@pytest.mark.usefixtures("worker", "empty_queues")
+def test_revoke_cancels_the_job_and_its_row_can_be_retried(
+    app: Celery, sessions: Sessions, s3: S3Client, bucket: str
+) -> None:
+    """Celery's own revoke would throw away every later message of the row, unread."""
+    key = f"uploads/{uuid4()}.jpg"
+    s3.put_object(Bucket=bucket, Key=key, Body=encoded(detailed()))
+    with sessions.begin() as session:
+        item = MediaItem(bucket=bucket, key=key)
+        session.add(item)
+        session.flush()
+        job_id = new_job(session, item).id
+        row_id = due(session, job_id)
+
+    answers = app.control.revoke(str(row_id), reply=True, timeout=5, destination=["watched@here"])
+
+    assert [list(answer) for answer in answers] == [["watched@here"]]
+    assert "cancelled" in str(answers)
+    with sessions.begin() as session:
+        assert set(statuses(session, job_id)) == {TaskStatus.CANCELLED}
+        queue.retry_job(session, job_id, actor="ada")
+    assert dispatch.publish_job(sessions, job_id)
+
+    def done() -> set[TaskStatus]:
+        with sessions() as session:
+            return set(statuses(session, job_id))
+
+    wait_until(lambda: done() == {TaskStatus.COMPLETED})
+
+
+@pytest.mark.usefixtures("worker")
+def test_revoke_of_what_is_no_row_harms_nothing(app: Celery) -> None:
+    for stranger in ("no id at all", str(uuid4())):
+        answers = app.control.revoke(stranger, reply=True, timeout=5, destination=["watched@here"])
+        assert "of 1" in str(answers)
+    assert app.control.inspect(timeout=5, destination=["watched@here"]).ping()
 
 
 @pytest.mark.usefixtures("worker")

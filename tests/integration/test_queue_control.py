@@ -65,6 +65,15 @@ def test_cancel_ends_every_row_that_is_not_final(session: Session) -> None:
     assert complete(session, running) == queue.Fenced()
 
 
+def test_cancel_by_a_row_ends_its_job(session: Session) -> None:
+    job = new_job(session)
+    row_id = due(session, job.id)
+    assert queue.cancel_row(session, row_id, actor="ada", reason="its task was revoked")
+    assert not queue.cancel_row(session, row_id, actor="ada", reason="again")
+    assert not queue.cancel_row(session, uuid4(), actor="ada", reason="no row")
+    assert set(statuses(session, job.id)) == {T.CANCELLED}
+
+
 def test_cancel_keeps_how_an_attempt_ended_that_waits_for_its_retry(session: Session) -> None:
     job = new_job(session)
     claim = claimed(session, due(session, job.id))

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from db.models import QueueRow
 from db.session import Sessions, advisory_lock, guarded, make_engine, ping
-from pipeline.errors import InfrastructureError
+from pipeline.errors import ConfigurationError, InfrastructureError
 from pipeline.workflows import StageName
 
 KEY = 7_402_099
@@ -53,6 +53,12 @@ def test_server_that_is_not_there_is_said_to_be_away() -> None:
     with pytest.raises(InfrastructureError, match="does not answer"):
         ping(engine)
     engine.dispose()
+
+
+@pytest.mark.parametrize("url", ["", "no url at all"])
+def test_url_that_is_none_is_said_to_be_the_setting(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="DAILIES_DATABASE_URL"):
+        make_engine(url)
 
 
 def test_connection_that_was_cut_is_replaced(engine: Engine, database: str) -> None:

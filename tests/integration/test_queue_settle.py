@@ -210,6 +210,15 @@ def test_row_has_the_attempts_that_its_job_was_given(session: Session, allowed: 
     assert tries == allowed
 
 
+def test_budget_is_that_of_the_row_when_the_failure_is_settled(session: Session) -> None:
+    """Not that of a look from before: an attempt may have come and gone in between."""
+    job = new_job(session, max_attempts=2)
+    claim = claimed(session, due(session, job.id))
+    row_of(session, job.id, StageName.INGEST).attempts = 1
+    session.flush()
+    assert isinstance(queue.fail(session, claim, SLOW, POLICY, cost=COST), queue.GaveUp)
+
+
 def test_infrastructure_errors_cost_nothing_and_back_off(session: Session) -> None:
     job = new_job(session, max_attempts=1)
     row_id = due(session, job.id)

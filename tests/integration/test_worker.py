@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -45,8 +44,7 @@ from tests.support import (
     row_of,
     statuses,
     summaries,
-    wait_until,
-    worker_process,
+    uploaded,
 )
 
 if TYPE_CHECKING:
@@ -89,17 +87,6 @@ def _deliver(row_id: UUID | str, stage: str = "ingest", *more: Any) -> str:
     return outcome
 
 
-def _uploaded(sessions: Sessions, s3: S3Client, bucket: str, body: bytes, **values: Any) -> ProcessingJob:
-    """An object in the bucket, and the job that its event would have made."""
-    key = f"uploads/{uuid4()}/a photograph.jpg"
-    put = s3.put_object(Bucket=bucket, Key=key, Body=body)
-    with sessions.begin() as session:
-        item = MediaItem(bucket=bucket, key=key, version_id=put["VersionId"], size_bytes=len(body))
-        session.add(item)
-        session.flush()
-        return new_job(session, item, **values)
-
-
 def _due(sessions: Sessions, job: ProcessingJob) -> UUID:
     with sessions() as session:
         return due(session, job.id)
@@ -123,7 +110,7 @@ def _run(sessions: Sessions, job: ProcessingJob) -> None:
 def test_six_deliveries_make_an_upload_an_asset(
     sessions: Sessions, s3: S3Client, bucket: str, aws: Settings
 ) -> None:
-    job = _uploaded(sessions, s3, bucket, PHOTO)
+    job = uploaded(sessions, s3, bucket, PHOTO)
     _run(sessions, job)
 
     with sessions() as session:
@@ -155,7 +142,7 @@ def test_six_deliveries_make_an_upload_an_asset(
 def test_each_delivery_publishes_the_next(
     sessions: Sessions, s3: S3Client, bucket: str, empty_queues: Settings
 ) -> None:
-    job = _uploaded(sessions, s3, bucket, PHOTO, priority=9)
+    job = uploaded(sessions, s3, bucket, PHOTO, priority=9)
     for sent in range(1, 6):
         _deliver(_due(sessions, job))
         assert _waiting(empty_queues, Queue.EXPRESS) == sent
@@ -166,7 +153,7 @@ def test_each_delivery_publishes_the_next(
 def test_same_bytes_again_are_a_duplicate_after_two_deliveries(
     sessions: Sessions, s3: S3Client, bucket: str
 ) -> None:
-    original, duplicate = (_uploaded(sessions, s3, bucket, PHOTO) for _ in range(2))
+    original, duplicate = (uploaded(sessions, s3, bucket, PHOTO) for _ in range(2))
     _run(sessions, original)
     _run(sessions, duplicate)
     with sessions() as session:
@@ -178,7 +165,7 @@ def test_same_bytes_again_are_a_duplicate_after_two_deliveries(
 def test_thumbnails_made_again_are_new_objects_and_the_rows_point_at_them(
     sessions: Sessions, s3: S3Client, bucket: str, aws: Settings
 ) -> None:
-    job = _uploaded(sessions, s3, bucket, PHOTO)
+    job = uploaded(sessions, s3, bucket, PHOTO)
     _run(sessions, job)
     with sessions() as session:
         before = set(session.scalars(select(Thumbnail.file_reference)))
@@ -205,7 +192,7 @@ BROKEN = {
 def test_broken_file_fails_its_job_and_is_in_both_dead_letter_stores(
     sessions: Sessions, s3: S3Client, empty_queues: Settings, code: str
 ) -> None:
-    job = _uploaded(sessions, s3, empty_queues.storage_bucket, BROKEN[code])
+    job = uploaded(sessions, s3, empty_queues.storage_bucket, BROKEN[code])
     with pytest.raises(PermanentStageError):  # so that Flower shows FAILURE with the reason
         _run(sessions, job)
     with sessions() as session:
@@ -217,7 +204,7 @@ def test_broken_file_fails_its_job_and_is_in_both_dead_letter_stores(
 
 
 def test_object_that_is_gone_fails_its_job(sessions: Sessions, s3: S3Client, bucket: str) -> None:
-    job = _uploaded(sessions, s3, bucket, PHOTO)
+    job = uploaded(sessions, s3, bucket, PHOTO)
     with sessions() as session:
         item = session.get_one(MediaItem, job.media_item_id)
         s3.delete_object(Bucket=bucket, Key=item.key, VersionId=item.version_id)
@@ -291,7 +278,7 @@ def test_message_that_names_no_row_is_kept(sessions: Sessions, empty_queues: Set
 def test_effect_that_fails_is_a_failure_with_its_reason(
     sessions: Sessions, s3: S3Client, bucket: str
 ) -> None:
-    job = _uploaded(sessions, s3, bucket, PHOTO)
+    job = uploaded(sessions, s3, bucket, PHOTO)
     _deliver(_due(sessions, job))
     with sessions.begin() as session:  # the table refuses a hash for an item that is deleted
         session.get_one(MediaItem, job.media_item_id).deleted_at = now()
@@ -306,7 +293,7 @@ def test_effect_that_fails_is_a_failure_with_its_reason(
 def test_bucket_that_does_not_answer_costs_no_attempt(
     sessions: Sessions, s3: S3Client, bucket: str, empty_queues: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = _uploaded(sessions, s3, bucket, PHOTO)
+    job = uploaded(sessions, s3, bucket, PHOTO)
     monkeypatch.setenv("DAILIES_AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     _forget_runtime()
     with pytest.raises(Retry):  # so that Flower shows RETRY with the reason
@@ -352,7 +339,7 @@ def _time_limit(spool: Path, before: Callable[[], object] = lambda: None) -> Ite
 def test_stage_that_takes_too_long_is_tried_again(
     sessions: Sessions, s3: S3Client, bucket: str, tmp_path: Path
 ) -> None:
-    job = _uploaded(sessions, s3, bucket, PHOTO)
+    job = uploaded(sessions, s3, bucket, PHOTO)
     _deliver(_due(sessions, job))
     with _time_limit(tmp_path), pytest.raises(Retry):
         _deliver(_due(sessions, job))
@@ -362,7 +349,7 @@ def test_stage_that_takes_too_long_is_tried_again(
 
 
 def test_attempts_used_up_end_in_the_stages_own_error(sessions: Sessions, s3: S3Client, bucket: str) -> None:
-    job = _uploaded(sessions, s3, bucket, PHOTO, max_attempts=1)
+    job = uploaded(sessions, s3, bucket, PHOTO, max_attempts=1)
     _deliver(_due(sessions, job))
     with sessions.begin() as session:
         session.get_one(MediaItem, job.media_item_id).deleted_at = now()
@@ -375,7 +362,7 @@ def test_attempts_used_up_end_in_the_stages_own_error(sessions: Sessions, s3: S3
 def test_late_worker_is_fenced_and_leaves_the_row_alone(
     sessions: Sessions, s3: S3Client, bucket: str, tmp_path: Path
 ) -> None:
-    job = _uploaded(sessions, s3, bucket, PHOTO)
+    job = uploaded(sessions, s3, bucket, PHOTO)
     _deliver(_due(sessions, job))
 
     def cancel() -> None:
@@ -394,29 +381,3 @@ def test_message_with_more_than_we_know_is_read_by_what_we_know(sessions: Sessio
         item = add_item(session)
         pending = row_of(session, new_job(session, item).id, StageName.INDEX).id
     assert _deliver(pending, "index", "a field of a later release") == "pending"
-
-
-def test_worker_that_is_told_to_stop_finishes_and_leaves_nothing_running(
-    sessions: Sessions, s3: S3Client, bucket: str, tmp_path: Path
-) -> None:
-    log = tmp_path / "worker.log"
-    with worker_process(
-        log, "--hostname", "leaving@%h", DAILIES_SPOOL_DIR=str(tmp_path / "spool")
-    ) as process:
-        for number in range(6):
-            job = _uploaded(sessions, s3, bucket, encoded(detailed((60, 60 + number))))
-            publish(sessions, _due(sessions, job))
-        wait_until(lambda: b"stage_completed" in log.read_bytes())
-        children = _children(process.pid)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == 0
-    with sessions() as session:
-        running = session.scalars(select(QueueRow.id).where(QueueRow.status == TaskStatus.PROCESSING))
-        assert list(running) == []
-    assert children
-    assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
-
-
-def _children(pid: int) -> list[int]:
-    found = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return [int(child) for child in re.findall(r"\d+", found)]
