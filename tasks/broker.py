@@ -49,6 +49,20 @@ class Channel(SQS.Channel):
         """Declare; a topic becomes a fan-out, because SNS sends everything to everybody."""
         return super().exchange_declare(exchange, "fanout" if type == "topic" else type, **kwargs)
 
+    def queue_declare(self, queue: str | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Declare; a process's own queue that was swept meanwhile is made again."""
+        try:
+            return super().queue_declare(queue, *args, **kwargs)
+        except ClientError as error:
+            gone = error.response["Error"]["Code"].endswith(("NonExistentQueue", "QueueDoesNotExist"))
+            if queue is None or not gone or not is_ephemeral(queue):
+                raise
+            self._queue_cache.pop(self.canonical_queue_name(queue), None)
+            return super().queue_declare(queue, *args, **kwargs)
+
+    def after_reply_message_received(self, queue: str) -> None:
+        """Keep it: the next answer comes by it, AWS refuses its name for a minute, and the sweep takes it."""
+
     def _lookup(self, exchange: str, routing_key: str, default: str | None = None) -> list[str]:
         if exchange == REPLY_EXCHANGE:
             return [f"{routing_key}.{REPLY_EXCHANGE}"]

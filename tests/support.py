@@ -218,7 +218,7 @@ def worker_process(log: Path, *args: str, **environment: str) -> Iterator[subpro
             raise
 
 
-def wait_until(is_so: Callable[[], object], *, seconds: float = 30) -> None:
+def wait_until(is_so: Callable[[], object], *, seconds: float = 100) -> None:
     """Return as soon as ``is_so`` says yes; fail when it never does."""
     end = time.monotonic() + seconds
     while not is_so():

@@ -103,6 +103,24 @@ def test_inspect_gets_its_answers(app: Celery) -> None:
     assert [queue["name"] for queue in active["watched@here"]] == ["express", "standard", "bulk"]
 
 
+@pytest.mark.usefixtures("worker")
+def test_inspect_answers_again_and_again(app: Celery) -> None:
+    """As Flower asks: by one app, which has one reply queue."""
+    inspect = app.control.inspect(timeout=5, destination=["watched@here"])
+    for _ in range(5):
+        assert inspect.ping() == {"watched@here": {"ok": "pong"}}
+
+
+@pytest.mark.usefixtures("worker")
+def test_inspect_answers_after_its_reply_queue_was_swept(app: Celery, aws: Settings, sqs: SQSClient) -> None:
+    inspect = app.control.inspect(timeout=5, destination=["watched@here"])
+    assert inspect.ping()
+    for url in sqs.list_queues(QueueNamePrefix=aws.queue_prefix)["QueueUrls"]:
+        if "reply-celery-pidbox" in url:  # nobody looked at Flower for a while
+            sqs.delete_queue(QueueUrl=url)
+    assert inspect.ping() == {"watched@here": {"ok": "pong"}}
+
+
 @pytest.mark.usefixtures("worker", "empty_queues")
 def test_events_tell_what_became_of_a_task(
     app: Celery, sessions: Sessions, s3: S3Client, bucket: str
