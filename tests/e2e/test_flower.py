@@ -126,8 +126,8 @@ def test_every_stage_is_seen_to_succeed_and_a_broken_file_to_fail(stack: Stack) 
     assert "Dailies reads JPEG" in failed[row["id"]]["exception"]
 
 
-def test_a_stage_that_will_be_tried_again_is_seen_as_retry_and_then_succeeds(stack: Stack) -> None:
-    bucket, key = "dailies-not-there-yet", "uploads/late.jpg"
+def send_event(stack: Stack, bucket: str, key: str) -> None:
+    """Tell the listener of an object, whether it is there or not."""
     sqs = boto3.client(
         "sqs",
         endpoint_url=stack.env["DAILIES_AWS_ENDPOINT_URL"],
@@ -142,11 +142,33 @@ def test_a_stage_that_will_be_tried_again_is_seen_as_retry_and_then_succeeds(sta
         "s3": {"bucket": {"name": bucket}, "object": {"key": key, "sequencer": "0A"}},
     }
     sqs.send_message(QueueUrl=url, MessageBody=json.dumps({"Records": [event]}))
+
+
+def test_a_stage_that_will_be_tried_again_is_seen_as_retry_and_then_succeeds(stack: Stack) -> None:
+    bucket, key = "dailies-not-there-yet", "uploads/late.jpg"
+    send_event(stack, bucket, key)
     until(lambda: "RETRY" in states(stack).get("dailies.ingest", set()), LIMIT_S)
 
     stack.s3().create_bucket(Bucket=bucket)
     stack.s3().put_object(Bucket=bucket, Key=key, Body=encoded(corners((320, 240))))
     until(lambda: (finished(stack, key) or {}).get("status") == "completed", LIMIT_S)
+
+
+def test_a_revoked_task_is_a_cancelled_job(stack: Stack) -> None:
+    key = "uploads/revoked.jpg"
+    send_event(stack, "dailies-never-there", key)
+    until(lambda: waiting(stack, key), LIMIT_S)
+    job = stack.api.get("media-items", key_prefix=key)["data"][0]["latest_job"]
+    row = stack.api.get(f"jobs/{job['id']}")["data"]["rows"][0]
+
+    flower(stack, f"task/revoke/{row['id']}", "POST")
+
+    until(lambda: stack.api.get(f"jobs/{job['id']}")["data"]["status"] == "cancelled", LIMIT_S)
+
+
+def waiting(stack: Stack, key: str) -> bool:
+    items = stack.api.get("media-items", key_prefix=key)["data"]
+    return bool(items) and items[0]["latest_job"]["status"] == "processing"
 
 
 def test_controls_reach_the_worker(stack: Stack) -> None:

@@ -47,6 +47,14 @@ def worker(aws: Settings, database: str, log: Path) -> Iterator[subprocess.Popen
         yield process
 
 
+@pytest.fixture(autouse=True)
+def _worker_tells(worker: subprocess.Popen[bytes], log: Path) -> Iterator[None]:
+    """Show the worker's own lines where a test fails."""
+    before = log.stat().st_size
+    yield
+    print(log.read_bytes()[before:].decode()[-10_000:])  # noqa: T201
+
+
 @pytest.fixture
 def runtime(sessions: Sessions, empty_queues: Settings) -> Iterator[Runtime]:
     runtime = build(empty_queues.model_copy(update={"poll_wait": timedelta(seconds=1)}), pool_size=1)
@@ -95,7 +103,6 @@ def _send(queues: Queues, *bodies: str) -> None:
         queues.client.send_message(QueueUrl=queues.url(Queue.STANDARD), MessageBody=body)
 
 
-@pytest.mark.usefixtures("worker")
 def test_uploads_become_assets_and_a_broken_one_a_dead_letter(
     runtime: Runtime, sessions: Sessions, s3: S3Client, queues: Queues, log: Path
 ) -> None:
@@ -123,7 +130,6 @@ def test_uploads_become_assets_and_a_broken_one_a_dead_letter(
     assert str(first.id) in {line["row_id"] for line in done}
 
 
-@pytest.mark.usefixtures("worker")
 def test_worker_goes_on_after_messages_that_are_not_ours(
     runtime: Runtime, sessions: Sessions, s3: S3Client, queues: Queues
 ) -> None:
@@ -154,7 +160,6 @@ def test_worker_goes_on_after_messages_that_are_not_ours(
         assert str(stranger) in {letter.body for letter in letters}
 
 
-@pytest.mark.usefixtures("worker")
 def test_message_of_a_newer_release_is_left_to_newer_workers(sessions: Sessions, queues: Queues) -> None:
     with sessions.begin() as session:
         row_id = due(session, new_job(session).id)
@@ -174,7 +179,6 @@ def test_message_of_a_newer_release_is_left_to_newer_workers(sessions: Sessions,
         assert (row.status, row.token) == (TaskStatus.QUEUED, None)
 
 
-@pytest.mark.usefixtures("worker")
 def test_urgent_and_patient_lanes_are_served_too(sessions: Sessions, runtime: Runtime, s3: S3Client) -> None:
     keys = _upload(s3, runtime.settings.storage_bucket, PHOTO, encoded(detailed((100, 100))))
     with sessions.begin() as session:
