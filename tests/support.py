@@ -31,6 +31,7 @@ from pipeline.retry import RetryPolicy
 from pipeline.settings import Settings
 from pipeline.states import JOB_ACTIVE, TaskStatus, derive_job_status
 from pipeline.workflows import StageName
+from tasks.queues import aws_client
 from tests.factories import add_item
 
 if TYPE_CHECKING:
@@ -216,6 +217,14 @@ def worker_process(log: Path, *args: str, **environment: str) -> Iterator[subpro
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             raise
+
+
+def purge(settings: Settings) -> None:
+    """Empty every queue, before a worker that outlives its test takes what earlier tests have left."""
+    sqs = aws_client(settings, "sqs")
+    for url in sqs.list_queues(QueueNamePrefix=settings.queue_prefix).get("QueueUrls", []):
+        sqs.purge_queue(QueueUrl=url)
+    sqs.close()
 
 
 def wait_until(is_so: Callable[[], object], *, seconds: float = 100) -> None:

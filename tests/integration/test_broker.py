@@ -23,7 +23,7 @@ from tasks.app import make_app
 from tasks.broker import ALIVE_TAG, STALE_AFTER, is_ephemeral, sweep
 from tasks.queues import aws_client, sqs_name
 from tests.images import detailed, encoded
-from tests.support import due, new_job, statuses, wait_until, worker_process
+from tests.support import due, new_job, purge, statuses, wait_until, worker_process
 
 if TYPE_CHECKING:
     import subprocess
@@ -37,6 +37,7 @@ def worker(
     aws: Settings, database: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[subprocess.Popen[bytes]]:
     folder = tmp_path_factory.mktemp("worker")
+    purge(aws)
     with worker_process(
         folder / "worker.log", "--hostname", "watched@here", DAILIES_SPOOL_DIR=str(folder / "spool")
     ) as process:

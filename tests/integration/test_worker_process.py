@@ -25,7 +25,7 @@ from tasks.listener import Listener
 from tasks.queues import Queues
 from tasks.runtime import Runtime, build
 from tests.images import detailed, encoded
-from tests.support import due, kombu_message, new_job, statuses, summaries, wait_until, worker_process
+from tests.support import due, kombu_message, new_job, purge, statuses, summaries, wait_until, worker_process
 
 if TYPE_CHECKING:
     import subprocess
@@ -42,7 +42,8 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def worker(aws: Settings, database: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """One worker for all tests here that do not end it."""
+    """One worker for all tests here."""
+    purge(aws)
     with worker_process(log, DAILIES_SPOOL_DIR=str(log.parent / "spool"), DAILIES_RETRY_BASE="1") as process:
         yield process
 
