@@ -185,7 +185,10 @@ def scratch_database(settings: Settings, name: str) -> Iterator[str]:
     """The URL of an empty database of its own, for the length of the block."""
     url = make_url(settings.database_url.get_secret_value())
     name = f"{url.database}_{name}"
-    admin = create_engine(url.set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
+    # By way of "postgres", which is always there: this worker's own database may not be made yet.
+    admin = create_engine(
+        url.set(drivername="postgresql+psycopg", database="postgres"), isolation_level="AUTOCOMMIT"
+    )
     try:
         with admin.connect() as connection:
             connection.execute(text(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
