@@ -57,12 +57,12 @@ def deliver(task: Task, row_id: object, schema: object = dispatch.SCHEMA, *_: An
                 _leave_to_newer(task)
             with guarded():
                 return _deliver(get_runtime(), row_id)
-        except (Retry, StageError) as outcome:
-            if isinstance(outcome, InfrastructureError):
-                # The row could not be asked, or not be told. The message comes back; the row decides again.
-                log.warning("delivery_postponed", error=outcome.message, code=outcome.code)
-                raise Reject(outcome.message, requeue=True) from outcome
-            raise
+        except InfrastructureError as error:
+            # The row could not be asked, or not be told. The message comes back; the row decides again.
+            log.warning("delivery_postponed", error=error.message, code=error.code)
+            raise Reject(error.message, requeue=True) from error
+        except (Retry, StageError):
+            raise  # settled: this is how Flower learns of it
         except Exception as error:
             # A mistake of ours, or a migration that has not run yet: never the end of a message.
             log.exception("delivery_raised")

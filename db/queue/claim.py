@@ -14,7 +14,7 @@ from db.models import TOKEN, Attempt, MediaItem, PausedLane, ProcessingJob, Queu
 from db.models.base import is_in
 from db.queue.rescue import release_expired
 from pipeline.stages.base import Asset
-from pipeline.states import DUE, FINAL, JobStatus, TaskStatus
+from pipeline.states import DUE, FINAL, JobStatus, TaskStatus, sources_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +154,7 @@ def _take(session: Session, row_id: UUID, worker: str, lease: timedelta) -> int 
         update(QueueRow)
         .where(
             QueueRow.id == row_id,
-            is_in(QueueRow.status, DUE),
+            is_in(QueueRow.status, sources_of(TaskStatus.PROCESSING)),
             QueueRow.available_at <= func.clock_timestamp(),
         )
         .values(

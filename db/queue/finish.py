@@ -13,7 +13,7 @@ from db.models import Attempt, DeadLetter, DeadLetterReason, MediaItem, Outcome,
 from db.models.base import is_in
 from db.queue import originals
 from pipeline.errors import NotFoundError
-from pipeline.states import ACTIVE, JobStatus, TaskStatus
+from pipeline.states import JobStatus, TaskStatus, sources_of
 from pipeline.workflows import StageName, stages_of
 
 LONGEST_MESSAGE = 2_000  #: characters of an error that are kept
@@ -59,7 +59,7 @@ def end_rows(session: Session, job_id: UUID, status: TaskStatus) -> int:
     """Move every row of the job that is not final to ``status``; returns how many moved."""
     moved = session.execute(
         update(QueueRow)
-        .where(QueueRow.job_id == job_id, is_in(QueueRow.status, ACTIVE))
+        .where(QueueRow.job_id == job_id, is_in(QueueRow.status, sources_of(status)))
         .values(status=status, completed_at=func.clock_timestamp(), lease_expires_at=None)
         .returning(QueueRow.token, QueueRow.started_at)
         .execution_options(synchronize_session=False)
