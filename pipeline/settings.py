@@ -65,8 +65,18 @@ class Settings(BaseSettings):
 
     db_pool_size: PositiveInt = Field(5, description="Connections a process may hold (API: its thread pool).")
     worker_concurrency: PositiveInt = Field(2, description="Pool processes of a worker.")
-    lease: Seconds = Field(timedelta(minutes=5), ge=timedelta(seconds=2), le=timedelta(hours=12))
-    visibility_timeout: Seconds = Field(timedelta(minutes=5), ge=timedelta(seconds=2), le=timedelta(hours=12))
+    lease: Seconds = Field(
+        timedelta(seconds=60),
+        ge=timedelta(seconds=2),
+        le=timedelta(hours=12),
+        description="How long a row stays its worker's without a word; renewed at a third of it.",
+    )
+    visibility_timeout: Seconds = Field(
+        timedelta(seconds=60),
+        ge=timedelta(seconds=2),
+        le=timedelta(hours=12),
+        description="How long SQS hides a message that was received; renewed at a third of it.",
+    )
     poll_wait: Seconds = Field(timedelta(seconds=10), ge=timedelta(0), le=timedelta(seconds=20))
     max_attempts: PositiveInt = 3
     max_crashes: PositiveInt = 3
@@ -74,11 +84,45 @@ class Settings(BaseSettings):
     retry_cap: Seconds = timedelta(minutes=10)
     soft_time_limit: Seconds = timedelta(minutes=4)
     hard_time_limit: Seconds = timedelta(minutes=4, seconds=30)
+    shutdown_grace: Seconds = Field(
+        timedelta(seconds=30),
+        ge=timedelta(0),
+        description="What running stages get after SIGTERM; then their rows are given back.",
+    )
+    worker_silent: Seconds = Field(
+        timedelta(seconds=90), gt=timedelta(0), description="A worker without a word for so long is lost."
+    )
+    poll_stalled: Seconds = Field(
+        timedelta(minutes=3),
+        gt=timedelta(0),
+        description="A worker with a free slot that has completed no poll for so long exits.",
+    )
+
     steward_interval: Seconds = Field(timedelta(seconds=5), gt=timedelta(0))
+    lost_after: Seconds = Field(
+        timedelta(seconds=30),
+        gt=timedelta(0),
+        description="How long a published row may wait in an empty queue before its message counts as lost.",
+    )
+    bucket_scan_every: Seconds = Field(
+        timedelta(minutes=10), gt=timedelta(0), description="Between two listings of the buckets."
+    )
+    orphan_age: Seconds = Field(
+        timedelta(hours=1), gt=timedelta(0), description="How old an object must be to count as an orphan."
+    )
+    keep_finished: Seconds = Field(
+        timedelta(days=90), gt=timedelta(0), description="How long ended jobs are kept, with all their rows."
+    )
+    keep_dead_letters: Seconds = Field(
+        timedelta(days=180), gt=timedelta(0), description="How long dead letters are kept, open or resolved."
+    )
 
     upload_limit: ByteSize = Field(ByteSize(200_000_000), description="Largest file accepted.")
     spool_dir: Path = Field(Path("var/spool"), description="Local copies of objects being worked on.")
     spool_limit: ByteSize = Field(ByteSize(5_000_000_000), description="Bytes the spool may hold.")
+    room_margin: ByteSize = Field(
+        ByteSize(500_000_000), description="Bytes of the spool's disk that stay free; below it nothing starts."
+    )
     image_pixel_limit: PositiveInt = Field(250_000_000, description="Pixels a picture may have.")
     jpeg_quality: int = Field(85, ge=1, le=100)
 
@@ -86,13 +130,10 @@ class Settings(BaseSettings):
     log_format: Literal["json", "console"] = "json"
 
     @model_validator(mode="after")
-    def _limits_fit_the_lease(self) -> Settings:
-        """A stage must end before its lease does, as long as leases are not renewed."""
-        if not self.soft_time_limit < self.hard_time_limit < min(self.lease, self.visibility_timeout):
-            msg = (
-                "soft_time_limit < hard_time_limit < lease and visibility_timeout must hold: "
-                "a stage has to end before another worker may take its row"
-            )
+    def _soft_before_hard(self) -> Settings:
+        """The soft limit lets a stage say why it ends; the hard one kills its process."""
+        if not self.soft_time_limit < self.hard_time_limit:
+            msg = "soft_time_limit < hard_time_limit must hold: the soft one lets a stage say why it ends"
             raise ValueError(msg)
         return self
 

@@ -12,6 +12,9 @@ from db.models.queue import (
     PausedLane,
     ProcessingJob,
     QueueRow,
+    Resolution,
+    Worker,
+    WorkerState,
 )
 
 __all__ = [
@@ -26,6 +29,9 @@ __all__ = [
     "PausedLane",
     "ProcessingJob",
     "QueueRow",
+    "Resolution",
     "SearchDocument",
     "Thumbnail",
+    "Worker",
+    "WorkerState",
 ]

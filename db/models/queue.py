@@ -38,7 +38,8 @@ class Outcome(StrEnum):
     RETRYING = "retrying"  #: failed, and will be tried again
     FAILED = "failed"  #: failed for good
     CANCELLED = "cancelled"  #: ended from outside while it ran
-    LOST = "lost"  #: the lease ended without a word
+    LOST = "lost"  #: the lease ended without a word, or its process died; costs a crash
+    RELEASED = "released"  #: given back by a worker that was told to stop; costs nothing
 
 
 class DeadLetterReason(StrEnum):
@@ -48,6 +49,13 @@ class DeadLetterReason(StrEnum):
     ATTEMPTS_EXHAUSTED = "attempts_exhausted"  #: failed as often as it may
     WORKER_LOST = "worker_lost"  #: its process died as often as it may
     NOT_OURS = "not_ours"  #: a message that names no row, or no object event
+
+
+class Resolution(StrEnum):
+    """What became of a dead letter."""
+
+    REDRIVEN = "redriven"  #: its job was started again, or its message sent again
+    PURGED = "purged"  #: an operator has no use for it
 
 
 class ProcessingJob(Touched, Base):
@@ -70,6 +78,9 @@ class ProcessingJob(Touched, Base):
         ),
         Index("ix_processing_jobs_media_item_id", "media_item_id"),
         Index("ix_processing_jobs_status_id", "status", "id"),
+        Index(
+            "ix_processing_jobs_completed_at", "completed_at", postgresql_where="completed_at IS NOT NULL"
+        ),
     )
 
     id: Mapped[UuidKey]
@@ -173,7 +184,13 @@ class DeadLetter(Base):
     __tablename__ = "dead_letters"
     __table_args__ = (
         one_of("reason", DeadLetterReason),
+        one_of("resolution", Resolution),
+        CheckConstraint("(resolution IS NULL) = (resolved_at IS NULL)", name="resolved_iff_resolution"),
         Index("ix_dead_letters_unsent", "created_at", postgresql_where="dead_lettered_at IS NULL"),
+        Index(
+            "ix_dead_letters_open", "job_type", "error_code", "id", postgresql_where="resolved_at IS NULL"
+        ),
+        Index("ix_dead_letters_created_at", "created_at"),
         Index("ix_dead_letters_job_id", "job_id"),
         Index("ix_dead_letters_row_id", "row_id"),
     )
@@ -190,6 +207,9 @@ class DeadLetter(Base):
     body: Mapped[str | None]  #: the message as it was, for what was never ours
     created_at: Mapped[Created]
     dead_lettered_at: Mapped[datetime | None]  #: when the copy was sent to the SQS dead-letter queue
+    resolution: Mapped[str | None]  #: None while it is open
+    resolved_at: Mapped[datetime | None]
+    resolved_by: Mapped[str | None]
 
 
 class PausedLane(Base):
@@ -201,3 +221,34 @@ class PausedLane(Base):
     paused_at: Mapped[Created]
     paused_by: Mapped[str]
     reason: Mapped[str | None]
+
+
+class WorkerState(StrEnum):
+    """What a worker says of itself. One that says nothing for ``worker_silent`` is lost, whatever it said."""
+
+    RUNNING = "running"
+    NO_ROOM = "no_room"  #: its spool or disk is full: it starts nothing, and fails nothing
+    STOPPING = "stopping"  #: told to end; running stages get their time
+    STOPPED = "stopped"
+
+
+class Worker(Base):
+    """A worker process and its last word. Rows name it: ``processing_queue.worker`` is ``<id>/<child's pid>``."""
+
+    __tablename__ = "workers"
+    __table_args__ = (
+        one_of("state", WorkerState),
+        Index("ix_workers_last_seen_at", "last_seen_at"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)  #: <host>:<pid>
+    name: Mapped[str]  #: as Celery and Flower know it: worker@host
+    host: Mapped[str]
+    pid: Mapped[int]
+    lanes: Mapped[JsonList]  #: most urgent first
+    concurrency: Mapped[int] = mapped_column(SmallInteger)
+    version: Mapped[str]  #: of Dailies
+    state: Mapped[str] = mapped_column(default=WorkerState.RUNNING)
+    reason: Mapped[str | None]  #: a sentence for the state, where it needs one
+    started_at: Mapped[Created]
+    last_seen_at: Mapped[Created]

@@ -1,0 +1,86 @@
+"""Workers, resolved dead letters, attempts given back, and the indexes that pruning and listing need."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+OUTCOMES = "'cancelled', 'completed', 'failed', 'lost', {}'retrying', 'skipped'"
+
+
+def upgrade() -> None:
+    """Apply."""
+    op.create_table(
+        "workers",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("host", sa.String(), nullable=False),
+        sa.Column("pid", sa.Integer(), nullable=False),
+        sa.Column("lanes", postgresql.JSONB(astext_type=sa.Text()), server_default="[]", nullable=False),
+        sa.Column("concurrency", sa.SmallInteger(), nullable=False),
+        sa.Column("version", sa.String(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=True),
+        sa.Column("started_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("last_seen_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.CheckConstraint(
+            "state IN ('no_room', 'running', 'stopped', 'stopping')", name=op.f("ck_workers_state_known")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_workers")),
+    )
+    op.create_index("ix_workers_last_seen_at", "workers", ["last_seen_at"], unique=False)
+    _replace_outcomes("'released', ")
+    _extend_dead_letters()
+    op.create_index(
+        "ix_processing_jobs_completed_at",
+        "processing_jobs",
+        ["completed_at"],
+        unique=False,
+        postgresql_where="completed_at IS NOT NULL",
+    )
+
+
+def _replace_outcomes(more: str) -> None:
+    name = op.f("ck_processing_attempts_outcome_known")
+    op.drop_constraint(name, "processing_attempts", type_="check")
+    op.create_check_constraint(name, "processing_attempts", f"outcome IN ({OUTCOMES.format(more)})")
+
+
+def _extend_dead_letters() -> None:
+    op.add_column("dead_letters", sa.Column("resolution", sa.String(), nullable=True))
+    op.add_column("dead_letters", sa.Column("resolved_at", sa.DateTime(timezone=True), nullable=True))
+    op.add_column("dead_letters", sa.Column("resolved_by", sa.String(), nullable=True))
+    op.create_check_constraint(
+        op.f("ck_dead_letters_resolution_known"), "dead_letters", "resolution IN ('purged', 'redriven')"
+    )
+    op.create_check_constraint(
+        op.f("ck_dead_letters_resolved_iff_resolution"),
+        "dead_letters",
+        "(resolution IS NULL) = (resolved_at IS NULL)",
+    )
+    op.create_index("ix_dead_letters_created_at", "dead_letters", ["created_at"], unique=False)
+    op.create_index(
+        "ix_dead_letters_open",
+        "dead_letters",
+        ["job_type", "error_code", "id"],
+        unique=False,
+        postgresql_where="resolved_at IS NULL",
+    )
+
+
+def downgrade() -> None:
+    """Take back. Attempts that were given back become cancelled ones: the older release knows no other word."""
+    op.drop_index("ix_processing_jobs_completed_at", table_name="processing_jobs")
+    op.drop_index("ix_dead_letters_open", table_name="dead_letters")
+    op.drop_index("ix_dead_letters_created_at", table_name="dead_letters")
+    for column in ("resolved_by", "resolved_at", "resolution"):
+        op.drop_column("dead_letters", column)
+    op.execute("UPDATE processing_attempts SET outcome = 'cancelled' WHERE outcome = 'released'")
+    _replace_outcomes("")
+    op.drop_table("workers")
