@@ -17,9 +17,11 @@ UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 BIN := .venv/bin
 READY := .venv/.ready
 export DIR JSON
+RUNS ?= 1
+MINUTES ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test check bench clean
+.PHONY: help setup run demo test check bench faults soak clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +53,12 @@ check: $(READY)  ## Lint, types, layers, sizes, deployment files: what a machine
 
 bench: $(READY)  ## Measure assets a second beside the compute limit
 	$(BIN)/python -m bench.end_to_end
+
+faults: $(READY)  ## Break everything, under load, and count what is lost: make faults RUNS=3 CASES="kill-workers ..."
+	$(BIN)/python -m tests.faults $(CASES) --runs $(RUNS)
+
+soak: $(READY)  ## A random fault every ten seconds, for MINUTES=30
+	$(BIN)/python -m tests.faults soak --minutes $(MINUTES) --assets $$(($(MINUTES) * 90))
 
 clean:  ## Remove what was installed and cached; var/ stays
 	rm -rf .venv .uv .coverage* htmlcov .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -16,7 +16,7 @@ from api.dependencies import Resources, bind_ids
 from api.envelope import SCHEMA_VERSION, Envelope, Out
 from api.metrics import Metrics
 from api.middleware import RequestContext
-from api.routes import health, jobs, media, search, thumbnails
+from api.routes import control, dlq, fleet, health, jobs, media, search, stats, thumbnails
 from pipeline import log
 from pipeline.errors import ConfigurationError
 from pipeline.settings import Settings, get_settings
@@ -31,7 +31,10 @@ Lists that grow without end are read by cursor: give `metadata.next_cursor` as `
 """
 TAGS = [
     {"name": "jobs", "description": "Runs of a workflow on a media item."},
-    {"name": "queue", "description": "The stages of jobs: what waits, what runs, what is done."},
+    {"name": "queue", "description": "The stages of jobs: what waits, what runs, what is done; the lanes."},
+    {"name": "dlq", "description": "Dead letters: what was given up on, or was never ours."},
+    {"name": "workers", "description": "The processes that run stages."},
+    {"name": "reconcile", "description": "Whether rows, messages and objects agree."},
     {"name": "media", "description": "What is in the bucket, and what became of it."},
     {"name": "search", "description": "Find media items by what is known of them."},
     {"name": "thumbnails", "description": "Pictures derived from media items."},
@@ -97,7 +100,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     errors.install(app)
     app.add_middleware(RequestContext, metrics=metrics, hosts=hosts)
-    for module in (jobs, media, search, thumbnails, health):
+    for module in (jobs, stats, control, fleet, dlq, media, search, thumbnails, health):
         app.include_router(module.router)
     app.include_router(root)
     return app

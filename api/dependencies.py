@@ -39,7 +39,7 @@ class Resources:
         """Connect to nothing yet: every part connects when it is first used."""
         engine = make_engine(settings.database_url.get_secret_value(), pool_size=settings.db_pool_size)
         sessions = session_factory(engine)
-        metrics.watch_queues(sessions)
+        metrics.watch_queues(sessions, silent=settings.worker_silent)
         return cls(settings, sessions, ObjectStore(settings), metrics, partial(ping, engine), engine.dispose)
 
 

@@ -48,7 +48,11 @@ NOT_FOUND: dict[int | str, dict[str, Any]] = {
     404: {"model": ErrorEnvelope, "description": "There is no such thing (NOT_FOUND)."}
 }
 CONFLICT: dict[int | str, dict[str, Any]] = {
-    409: {"model": ErrorEnvelope, "description": "It is in another state than the request needs (CONFLICT)."}
+    409: {
+        "model": ErrorEnvelope,
+        "description": "It is in another state than the request needs (CONFLICT, or a code that says which: "
+        "JOB_ACTIVE, JOB_ENDED, ITEM_DELETED, ITEM_BUSY, ALREADY_RESOLVED).",
+    }
 }
 
 

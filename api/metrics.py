@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
+from datetime import timedelta
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from db import jobs
+from db import fleet, jobs, letters, stats
 from db.session import Sessions, guarded
 from pipeline.errors import InfrastructureError
+from pipeline.queues import LANES
 
 log = structlog.get_logger(__name__)
 
@@ -44,9 +46,9 @@ class Metrics:
         self._requests.labels(method, route, str(int(status))).inc()
         self._seconds.labels(method, route).observe(seconds)
 
-    def watch_queues(self, sessions: Sessions) -> None:
-        """Have every scrape count the queues as well."""
-        self.registry.register(_QueueCollector(sessions))
+    def watch_queues(self, sessions: Sessions, *, silent: timedelta) -> None:
+        """Have every scrape count the queues as well; a worker without a word for ``silent`` is lost."""
+        self.registry.register(_QueueCollector(sessions, silent))
 
     def expose(self) -> bytes:
         """Everything, in the text format of Prometheus."""
@@ -56,8 +58,9 @@ class Metrics:
 class _QueueCollector(Collector):
     """Reads the queues at the scrape. A database that is away is a value, not an error: the rest is told."""
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: Sessions, silent: timedelta) -> None:
         self._sessions = sessions
+        self._silent = silent
 
     def describe(self) -> Iterator[Metric]:
         """Name nothing: registering would otherwise run a collection."""
@@ -67,7 +70,10 @@ class _QueueCollector(Collector):
         up = GaugeMetricFamily("dailies_database_up", "1 when the database answered this scrape.")
         try:
             with guarded(), self._sessions() as session:
-                living, dead = jobs.count_living(session), jobs.count_dead_letters(session)
+                living, waits = stats.count_living(session), stats.oldest_waiting(session)
+                dead = jobs.count_dead_letters(session)
+                still_open, paused = letters.count_open(session), jobs.paused_lanes(session)
+                workers = fleet.count_states(session, silent=self._silent)
         except InfrastructureError as error:
             log.warning("scrape_without_database", error=error.message)
             up.add_metric([], 0)
@@ -75,14 +81,16 @@ class _QueueCollector(Collector):
             return
         up.add_metric([], 1)
         yield up
-        yield from _lanes(living)
-        letters = GaugeMetricFamily("dailies_dead_letters", "What was given up on.", labels=["reason"])
+        yield from _lanes(living, waits)
+        by_reason = GaugeMetricFamily("dailies_dead_letters", "What was given up on.", labels=["reason"])
         for reason, count in dead.items():
-            letters.add_metric([reason], count)
-        yield letters
+            by_reason.add_metric([reason], count)
+        yield by_reason
+        yield _open_letters(still_open)
+        yield from _fleet(workers, paused)
 
 
-def _lanes(living: list[jobs.LivingRows]) -> Iterator[Metric]:
+def _lanes(living: list[stats.LivingRows], waits: Mapping[str, float | None]) -> Iterator[Metric]:
     rows = GaugeMetricFamily(
         "dailies_queue_rows", "Rows that are not final.", labels=["queue", "job_type", "status"]
     )
@@ -94,8 +102,32 @@ def _lanes(living: list[jobs.LivingRows]) -> Iterator[Metric]:
     )
     for each in living:
         rows.add_metric([each.queue, each.job_type, each.status], each.count)
-    for queue in sorted({each.queue for each in living}):
-        lane = [each for each in living if each.queue == queue]
-        published.add_metric([queue], sum(each.published for each in lane))
-        oldest.add_metric([queue], max(each.oldest_seconds or 0.0 for each in lane))
+    for queue, seconds in sorted(waits.items()):
+        published.add_metric([queue], sum(each.published for each in living if each.queue == queue))
+        oldest.add_metric([queue], seconds or 0.0)
     return iter((rows, published, oldest))
+
+
+def _open_letters(counted: list[tuple[str | None, str, int]]) -> Metric:
+    letters = GaugeMetricFamily(
+        "dailies_dead_letters_open",
+        "Dead letters that nobody has redriven or purged.",
+        labels=["job_type", "error_code"],
+    )
+    for stage, code, count in counted:
+        letters.add_metric([stage or "", code], count)
+    return letters
+
+
+def _fleet(workers: Mapping[fleet.SeenState, int], paused: Collection[str]) -> Iterator[Metric]:
+    states = GaugeMetricFamily(
+        "dailies_workers",
+        "Workers of the last day by state: lost fell silent, no_room has a full disk.",
+        labels=["state"],
+    )
+    for state, count in workers.items():
+        states.add_metric([state], count)
+    lanes = GaugeMetricFamily("dailies_queue_paused", "1 when the lane is paused.", labels=["queue"])
+    for lane in LANES:
+        lanes.add_metric([lane], lane in paused)
+    return iter((states, lanes))

@@ -11,7 +11,7 @@ import urllib3
 from pipeline.errors import DailiesError, InfrastructureError
 
 PAGE_SIZE = 200  #: the API's largest
-TIMEOUT = urllib3.Timeout(connect=5, read=60)
+READ_S = 60.0  #: how long an answer is waited for
 RETRIES = urllib3.Retry(total=3, backoff_factor=0.3, status=0)
 
 
@@ -20,7 +20,7 @@ class Api:
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
-        self._http = urllib3.PoolManager(timeout=TIMEOUT, retries=RETRIES)
+        self._http = urllib3.PoolManager(timeout=_timeout(READ_S), retries=RETRIES)
 
     def get(self, path: str, **query: object) -> dict[str, Any]:
         """The whole answer to ``GET /api/v1/<path>``: ``data`` and ``metadata``. None in a query is left out.
@@ -29,8 +29,25 @@ class Api:
             InfrastructureError: when nobody answers.
             DailiesError: with the code and the sentence of the API's error.
         """
-        fields = {name: str(value) for name, value in query.items() if value is not None}
-        answer = self._request(f"{self.url}/api/v1/{path}", fields)
+        return self._data(self._request("GET", self._v1(path), _given(query)))
+
+    def post(self, path: str, body: dict[str, object], *, seconds: float = READ_S) -> dict[str, Any]:
+        """The whole answer to ``POST /api/v1/<path>``. None in the body is left out.
+
+        It is waited for ``seconds``, and asked for again only where it cannot have been heard. Raises as
+        ``get`` does.
+        """
+        said = {name: value for name, value in body.items() if value is not None}
+        return self._data(self._request("POST", self._v1(path), json=said, timeout=_timeout(seconds)))
+
+    def delete(self, path: str, **query: object) -> dict[str, Any]:
+        """The whole answer to ``DELETE /api/v1/<path>``. Raises as ``get`` does."""
+        return self._data(self._request("DELETE", self._v1(path), _given(query)))
+
+    def _v1(self, path: str) -> str:
+        return f"{self.url}/api/v1/{path}"
+
+    def _data(self, answer: urllib3.BaseHTTPResponse) -> dict[str, Any]:
         try:
             body: dict[str, Any] = answer.json()
         except ValueError:
@@ -59,15 +76,25 @@ class Api:
         Raises:
             InfrastructureError: when it does not open.
         """
-        answer = self._request(url, {})
+        answer = self._request("GET", url)
         if answer.status != HTTPStatus.OK:
             raise InfrastructureError(f"{url} answered {answer.status}.", code="PICTURE_UNAVAILABLE")
         return answer.data
 
-    def _request(self, url: str, fields: dict[str, str]) -> urllib3.BaseHTTPResponse:
+    def _request(
+        self, method: str, url: str, fields: dict[str, str] | None = None, **more: Any
+    ) -> urllib3.BaseHTTPResponse:
         try:
-            return self._http.request("GET", url, fields=fields)
+            return self._http.request(method, url, fields=fields, **more)
         except urllib3.exceptions.HTTPError as error:
             raise InfrastructureError(
                 f"The API at {self.url} does not answer ({error}).", code="API_UNAVAILABLE"
             ) from error
+
+
+def _given(query: dict[str, object]) -> dict[str, str]:
+    return {name: str(value) for name, value in query.items() if value is not None}
+
+
+def _timeout(seconds: float) -> urllib3.Timeout:
+    return urllib3.Timeout(connect=5, read=seconds)

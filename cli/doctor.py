@@ -8,10 +8,12 @@ import socket
 import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from cli.options import STATE_VARIABLE
 from cli.stack.postgres import MAX_CONNECTIONS
 from cli.stack.state import State, identity, port_is_free
+from pipeline.room import why_no_room
 from pipeline.settings import Settings, get_settings
 
 ENOUGH_DISK_BYTES = 2_000_000_000
@@ -49,6 +51,7 @@ def examine(state: State) -> list[Check]:
         _versions(),
         _variables(),
         _disk(state),
+        _room(state, get_settings()),
         _processes(state, up=up),
         *_ports(state, up=up),
         _connections(get_settings()),
@@ -81,6 +84,20 @@ def _disk(state: State) -> Check:
         place = place.parent
     free = shutil.disk_usage(place).free
     return Check("disk", free >= ENOUGH_DISK_BYTES, f"{free / 1e9:.1f} GB free at {place}")
+
+
+def _room(state: State, settings: Settings) -> Check:
+    """What a worker asks before it starts anything."""
+    spool = Path(os.environ.get("DAILIES_SPOOL_DIR") or state.root / "spool")
+    # A spool that is not there yet is not made by looking: it will be on the disk of what is there.
+    there = next(place for place in (spool, *spool.absolute().parents) if place.exists())
+    why_not = why_no_room(settings.model_copy(update={"spool_dir": there}))
+    kept, limit = settings.room_margin / 1e9, settings.spool_limit / 1e9
+    return Check(
+        "room for files",
+        ok=why_not is None,
+        found=why_not or f"{spool} may grow to {limit:.1f} GB, and {kept:.1f} GB of its disk stay free",
+    )
 
 
 def _processes(state: State, *, up: bool) -> Check:

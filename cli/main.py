@@ -7,7 +7,7 @@ import sys
 import typer
 from pydantic import ValidationError
 
-from cli import parts, queries, stack_commands, work
+from cli import control, dlq, fleet, parts, queries, stack_commands, work
 from cli.stage import stage_command
 from pipeline.errors import DailiesError
 
@@ -20,8 +20,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for group in (stack_commands.app, work.app, queries.app, parts.app):
+for group in (stack_commands.app, work.app, queries.app, fleet.app, control.app, parts.app):
     app.add_typer(group)
+app.add_typer(dlq.app, name="dlq", rich_help_panel=queries.PANEL, no_args_is_help=True)
 app.command("stage", rich_help_panel=queries.PANEL)(stage_command)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 import typer
@@ -11,19 +10,20 @@ from rich.table import Table
 
 from cli.console import make_console
 from cli.options import DEFAULT_STATE, JsonOption, StateOption, join
-from cli.outcome import STYLES
+from cli.tables import show, table
 
 app = typer.Typer()
 PANEL = "What the API knows, for people"
-TIMES = {"created_at", "captured_at", "available_at"}  #: shown to the second
-WHOLE = {"id", "job_id", *TIMES}
 LimitOption = Annotated[int, typer.Option(help="How many to show.", min=1, max=200)]
 
 
 @app.command(rich_help_panel=PANEL)
 def jobs(
     job_id: Annotated[str | None, typer.Argument(help="Show this one, stage by stage.")] = None,
+    *,
     status: Annotated[str | None, typer.Option(help="Only jobs in this status.")] = None,
+    key: Annotated[str | None, typer.Option(help="Only files whose key begins so.")] = None,
+    error_code: Annotated[str | None, typer.Option(help="Only jobs that failed with this code.")] = None,
     limit: LimitOption = 20,
     as_json: JsonOption = False,
     state: StateOption = DEFAULT_STATE,
@@ -32,11 +32,11 @@ def jobs(
     api = join(state)
     if job_id:
         job = api.get(f"jobs/{job_id}")["data"]
-        _show(job, _job_table(job), as_json=as_json)
+        show(job, job_table(job), as_json=as_json)
         return
-    found = api.get("jobs", limit=limit, status=status)["data"]
+    found = api.get("jobs", limit=limit, status=status, key_prefix=key, error_code=error_code)["data"]
     names = ["id", "key", "status", "error_code", "created_at"]
-    _show(found, _table(found, names), as_json=as_json)
+    show(found, table(found, names), as_json=as_json)
 
 
 @app.command(rich_help_panel=PANEL)
@@ -61,14 +61,14 @@ def queue(
             "worker",
             "error_code",
         ]
-        _show(rows, _table(rows, names), as_json=as_json)
+        show(rows, table(rows, names), as_json=as_json)
         return
     stats = api.get("queue/stats")["data"]
     lanes = [
         {"queue": lane, "oldest_waiting_s": stats["oldest_waiting_seconds"].get(lane), **counts}
         for lane, counts in stats["by_queue"].items()
     ]
-    _show(stats, _table(lanes, ["queue", "queued", "processing", "retrying", "pending", "oldest_waiting_s"]),
+    show(stats, table(lanes, ["queue", "queued", "processing", "retrying", "pending", "oldest_waiting_s"]),
           as_json=as_json)  # fmt: skip
     if not as_json:
         totals = ", ".join(f"{count} {name}" for name, count in stats["by_status"].items() if count)
@@ -93,13 +93,14 @@ def search(
     """Find media items."""
     answer = join(state).get("search", q=" ".join(query), limit=limit)
     hits = answer["data"]["hits"]
-    _show(answer["data"], _table(hits, ["key", "mime_type", "captured_at"]),
+    show(answer["data"], table(hits, ["key", "mime_type", "captured_at"]),
           as_json=as_json)  # fmt: skip
     if not as_json:
         make_console().print(f"{answer['metadata']['total']} found")
 
 
-def _job_table(job: dict[str, Any]) -> Table:
+def job_table(job: dict[str, Any]) -> Table:
+    """The stages of a job, as ``GET /jobs/{id}`` tells them."""
     rows = [
         {
             **row,
@@ -109,33 +110,6 @@ def _job_table(job: dict[str, Any]) -> Table:
         }
         for row in job["rows"]
     ]
-    table = _table(rows, ["job_type", "status", "tries", "ms", "worker", "error_code", "waits because"])
-    table.title = escape(f"{job['key']}: {job['status']} {job['error_message'] or ''}")
-    return table
-
-
-def _show(data: object, table: Table, *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(data, indent=2, ensure_ascii=False))
-    else:
-        make_console().print(table)
-
-
-def _table(rows: list[dict[str, Any]], names: list[str]) -> Table:
-    table = Table()
-    for name in names:
-        whole = name in WHOLE  # what people copy is never broken over lines
-        table.add_column(name.replace("_", " "), overflow="fold", no_wrap=whole)
-    for row in rows:
-        table.add_row(*(_cell(name, row.get(name)) for name in names))
-    return table
-
-
-def _cell(name: str, value: object) -> str:
-    if value is None:
-        return "-"
-    if name in TIMES:
-        return str(value)[:19].replace("T", " ")
-    if name == "status":
-        return f"[{STYLES.get(str(value), 'cyan')}]{value}[/]"
-    return escape(str(value))
+    title = escape(f"{job['key']}: {job['status']} {job['error_message'] or ''}")
+    names = ["job_type", "status", "tries", "ms", "worker", "error_code", "waits because"]
+    return table(rows, names, title=title)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session, joinedload, selectinload
 
-from db.models import DeadLetter, PausedLane, ProcessingJob, QueueRow
-from db.models.queue import ACTIVE_SQL, DUE_SQL
+from db.models import DeadLetter, MediaItem, PausedLane, ProcessingJob, QueueRow
+from db.models.base import is_in
 from pipeline.errors import NotFoundError
+from pipeline.queues import Queue
 from pipeline.states import JobStatus, TaskStatus
 from pipeline.workflows import StageName, WorkflowType
 
@@ -41,17 +41,28 @@ def list_jobs(
     status: JobStatus | None = None,
     workflow_type: WorkflowType | None = None,
     media_item_id: UUID | None = None,
+    error_code: str | None = None,
+    key_prefix: str | None = None,
 ) -> Sequence[ProcessingJob]:
     """At most ``limit`` jobs with their media items, newest first, older than the job ``before``."""
     query = select(ProcessingJob).options(joinedload(ProcessingJob.media_item))
     if before is not None:
         query = query.where(ProcessingJob.id < before)
     if status is not None:
-        query = query.where(ProcessingJob.status == status)
+        query = query.where(is_in(ProcessingJob.status, {status}))
     if workflow_type is not None:
-        query = query.where(ProcessingJob.workflow_type == workflow_type)
+        query = query.where(is_in(ProcessingJob.workflow_type, {workflow_type}))
     if media_item_id is not None:
         query = query.where(ProcessingJob.media_item_id == media_item_id)
+    if error_code is not None:
+        # Only a failed job has one, and the index on the status finds these.
+        query = query.where(
+            ProcessingJob.error_code == error_code, is_in(ProcessingJob.status, {JobStatus.FAILED})
+        )
+    if key_prefix:
+        query = query.where(
+            ProcessingJob.media_item.has(MediaItem.key.startswith(key_prefix, autoescape=True))
+        )
     return session.scalars(query.order_by(ProcessingJob.id.desc()).limit(limit)).all()
 
 
@@ -73,7 +84,7 @@ def list_rows(
     limit: int,
     before: UUID | None = None,
     status: TaskStatus | None = None,
-    queue: str | None = None,
+    queue: Queue | None = None,
     job_type: StageName | None = None,
     job_id: UUID | None = None,
 ) -> Sequence[QueueRow]:
@@ -82,50 +93,14 @@ def list_rows(
     if before is not None:
         query = query.where(QueueRow.id < before)
     if status is not None:
-        query = query.where(QueueRow.status == status)
+        query = query.where(is_in(QueueRow.status, {status}))
     if queue is not None:
-        query = query.where(QueueRow.queue == queue)
+        query = query.where(is_in(QueueRow.queue, {queue}))
     if job_type is not None:
-        query = query.where(QueueRow.job_type == job_type)
+        query = query.where(is_in(QueueRow.job_type, {job_type}))
     if job_id is not None:
         query = query.where(QueueRow.job_id == job_id)
     return session.scalars(query.order_by(QueueRow.id.desc()).limit(limit)).all()
-
-
-@dataclass(frozen=True, slots=True)
-class LivingRows:
-    """Rows that are not final, counted by queue, stage and status."""
-
-    queue: str
-    job_type: StageName
-    status: TaskStatus
-    count: int
-    published: int  #: of them due, with a message that is visible in the queue
-    oldest_seconds: float | None  #: how long the oldest due row has waited; None when none is due
-
-
-def count_living(session: Session) -> list[LivingRows]:
-    """Count the rows that are not final. Reads the partial index on them: finished rows cost nothing."""
-    due_now = text(f"status IN ({DUE_SQL}) AND available_at <= now()")
-    waited = func.extract("epoch", func.now() - func.min(QueueRow.available_at).filter(due_now))
-    published = func.count().filter(due_now, QueueRow.published_at <= func.now())
-    found = session.execute(
-        select(QueueRow.queue, QueueRow.job_type, QueueRow.status, func.count(), published, waited)
-        .where(text(f"status IN ({ACTIVE_SQL})"))
-        .group_by(QueueRow.queue, QueueRow.job_type, QueueRow.status)
-    )
-    return [
-        LivingRows(
-            queue, StageName(stage), TaskStatus(status), count, sent, None if age is None else float(age)
-        )
-        for queue, stage, status, count, sent, age in found
-    ]
-
-
-def count_by_status(session: Session) -> dict[TaskStatus, int]:
-    """Count all rows there are, by status; a status that no row has counts 0."""
-    found = session.execute(select(QueueRow.status, func.count()).group_by(QueueRow.status))
-    return dict.fromkeys(TaskStatus, 0) | {TaskStatus(status): count for status, count in found}
 
 
 def count_dead_letters(session: Session) -> dict[str, int]:

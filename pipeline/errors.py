@@ -10,6 +10,7 @@ DailiesError
 └── StageError                    a stage could not do its work
     ├── PermanentStageError       bad input: the same bytes fail alike, never retried
     ├── TransientStageError       may go better next time: retried by pipeline.retry, costs an attempt
+    │   └── ObjectMissingError    S3 says that there is no such object
     └── InfrastructureError       database, broker or store not answering: retried, costs no attempt
 
 Every one has a stable ``code`` in capitals, for machines, and a sentence that says what is wrong
@@ -101,6 +102,12 @@ class TransientStageError(StageError):
     """May go better next time: retried by the retry policy, costs an attempt."""
 
     code = "STAGE_FAILED"
+
+
+class ObjectMissingError(TransientStageError):
+    """S3 says that there is no such object: deleted, never uploaded, or denied for a moment."""
+
+    code = "OBJECT_MISSING"
 
 
 class InfrastructureError(StageError):

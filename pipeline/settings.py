@@ -121,7 +121,7 @@ class Settings(BaseSettings):
     spool_dir: Path = Field(Path("var/spool"), description="Local copies of objects being worked on.")
     spool_limit: ByteSize = Field(ByteSize(5_000_000_000), description="Bytes the spool may hold.")
     room_margin: ByteSize = Field(
-        ByteSize(500_000_000), description="Bytes of the spool's disk that stay free; below it nothing starts."
+        ByteSize(500_000_000), description="Bytes of the spool's disk to keep free; else nothing starts."
     )
     image_pixel_limit: PositiveInt = Field(250_000_000, description="Pixels a picture may have.")
     jpeg_quality: int = Field(85, ge=1, le=100)

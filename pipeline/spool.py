@@ -7,9 +7,10 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -43,7 +44,8 @@ class Spool:
         """The bytes of ``asset``: the copy that is there, or else one download, whoever else asks for it now.
 
         Raises:
-            PermanentStageError: EMPTY_FILE, FILE_TOO_LARGE, OBJECT_MISSING, OBJECT_REPLACED.
+            PermanentStageError: EMPTY_FILE, FILE_TOO_LARGE, OBJECT_REPLACED.
+            TransientStageError: OBJECT_MISSING, CHECKSUM_MISMATCH.
             InfrastructureError: SPOOL_FULL; fails nothing, the row comes back.
         """
         found = self._use(asset.sha256, asset.size) if asset.sha256 else None
@@ -135,3 +137,27 @@ class Spool:
 
 def _full(why: str) -> InfrastructureError:
     return InfrastructureError(f"The spool has no room: {why}.", code="SPOOL_FULL")
+
+
+def sweep_workdirs(directory: Path, living: Callable[[frozenset[int]], Collection[int]]) -> int:
+    """Delete what killed processes left in ``directory``/work; returns how many folders.
+
+    ``living`` is given the tokens of the folders that are there, and returns those whose attempts still run
+    on this machine. It is asked after the look, so that a folder made meanwhile is in no danger.
+    """
+    try:
+        found = {entry.path: _token_of(entry.name) for entry in os.scandir(directory / "work")}
+    except FileNotFoundError:
+        return 0
+    tokens = frozenset(token for token in found.values() if token is not None)
+    running = set(living(tokens)) if tokens else set()
+    left = [path for path, token in found.items() if token is not None and token not in running]
+    for path in left:
+        shutil.rmtree(path, ignore_errors=True)
+    return len(left)
+
+
+def _token_of(name: str) -> int | None:
+    """The token that a folder is named after; None for what no attempt has made."""
+    token, hyphen, _ = name.partition("-")
+    return int(token) if hyphen and token.isascii() and token.isdecimal() else None

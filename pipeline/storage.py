@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -21,7 +22,13 @@ from botocore.exceptions import (
     ResponseStreamingError,
 )
 
-from pipeline.errors import InfrastructureError, PermanentStageError, StageError, TransientStageError
+from pipeline.errors import (
+    InfrastructureError,
+    ObjectMissingError,
+    PermanentStageError,
+    StageError,
+    TransientStageError,
+)
 from pipeline.settings import Settings
 from pipeline.stages.base import Asset, LocalFile
 
@@ -43,6 +50,25 @@ class ObjectInfo:
     etag: str  #: without its quotation marks
     version_id: str | None
     content_type: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ListedObject:
+    """What a listing says of an object."""
+
+    key: str
+    size: int  #: bytes
+    etag: str  #: without its quotation marks
+    modified: datetime  #: by S3's clock
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectPage:
+    """One page of a listing, in the order of the keys' bytes."""
+
+    objects: tuple[ListedObject, ...]
+    last: bool  #: no page follows
+    now: datetime  #: S3's clock when it answered
 
 
 class ObjectStore:
@@ -80,7 +106,7 @@ class ObjectStore:
                 self.client.head_bucket(Bucket=bucket)
 
     def head(self, bucket: str, key: str, version_id: str | None = None) -> ObjectInfo:
-        """Describe an object. Raises PermanentStageError OBJECT_MISSING."""
+        """Describe an object. Raises ObjectMissingError."""
         with self._answering(bucket, key):
             found = self.client.head_object(Bucket=bucket, Key=key, **_given(VersionId=version_id))
         return ObjectInfo(
@@ -91,7 +117,7 @@ class ObjectStore:
         """Whether there is an object at ``key``."""
         try:
             self.head(bucket, key)
-        except PermanentStageError:
+        except ObjectMissingError:
             return False
         return True
 
@@ -102,8 +128,9 @@ class ObjectStore:
         Botocore holds the body against the promised length and the stored checksum, unless it is of parts.
 
         Raises:
-            PermanentStageError: OBJECT_MISSING, or OBJECT_REPLACED if the ETag is no longer the asset's.
-            TransientStageError: DOWNLOAD_CUT_SHORT, or CHECKSUM_MISMATCH with what S3 has stored.
+            PermanentStageError: OBJECT_REPLACED if the ETag is no longer the asset's.
+            TransientStageError: OBJECT_MISSING, or CHECKSUM_MISMATCH with what S3 has stored.
+            InfrastructureError: DOWNLOAD_CUT_SHORT, besides what every method raises.
         """
         etag = f'"{asset.etag.strip(chr(34))}"' if asset.etag else None
         wanted = _given(VersionId=asset.version_id, IfMatch=etag)
@@ -128,6 +155,34 @@ class ObjectStore:
         with self._answering(bucket, key):
             self.client.delete_object(Bucket=bucket, Key=key)
 
+    def delete_many(self, bucket: str, keys: Sequence[str]) -> int:
+        """Delete at most a thousand objects at once; returns how many S3 did not refuse to."""
+        with self._answering(bucket):
+            found = self.client.delete_objects(
+                Bucket=bucket, Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True}
+            )
+        return len(keys) - len(found.get("Errors", []))
+
+    def list_page(self, bucket: str, *, after: str = "", limit: int = 1000) -> ObjectPage:
+        """The first ``limit`` (at most 1000) objects whose keys come after ``after``."""
+        with self._answering(bucket):
+            found = self.client.list_objects_v2(Bucket=bucket, MaxKeys=limit, **_given(StartAfter=after))
+        objects = tuple(
+            ListedObject(one["Key"], one["Size"], one["ETag"].strip('"'), one["LastModified"])
+            for one in found.get("Contents", [])
+        )
+        return ObjectPage(objects, not found.get("IsTruncated", False), _answered_at(found))
+
+    def older_versions(self, bucket: str, key: str, *, limit: int = 20) -> list[str]:
+        """Ids of the newest ``limit`` versions that the current object at ``key`` hides."""
+        with self._answering(bucket):
+            found = self.client.list_object_versions(Bucket=bucket, Prefix=key, MaxKeys=limit + 1)
+        return [
+            one["VersionId"]
+            for one in found.get("Versions", [])
+            if one["Key"] == key and not one["IsLatest"] and one["VersionId"] != "null"
+        ]
+
     def presigned_get(self, bucket: str, key: str, *, expires: timedelta) -> str:
         """A URL under which anyone can read the object for as long as ``expires``."""
         return self.client.generate_presigned_url(
@@ -148,8 +203,9 @@ class ObjectStore:
                 "The bytes received do not match the checksum that S3 has stored.", code="CHECKSUM_MISMATCH"
             ) from error
         except (IncompleteReadError, ResponseStreamingError) as error:
-            raise TransientStageError(
-                f"The download broke off: {error}", code="DOWNLOAD_CUT_SHORT"
+            # Objects are stored whole: it is the way here that is not well.
+            raise InfrastructureError(
+                f"The download broke off and is tried again: {error}", code="DOWNLOAD_CUT_SHORT"
             ) from error
         except ParamValidationError:
             raise  # a mistake of ours
@@ -165,9 +221,9 @@ class ObjectStore:
             # HEAD says 404 for a missing bucket too, and that fails no file.
             with self._answering(bucket):
                 self.client.head_bucket(Bucket=bucket)
-            return PermanentStageError(
-                f"There is no object {key!r} in {bucket}; it was deleted, or never uploaded.",
-                code="OBJECT_MISSING",
+            # S3 has been seen to deny what it had just announced; what was deleted says so by an event too.
+            return ObjectMissingError(
+                f"There is no object {key!r} in {bucket}; it was deleted, or never uploaded."
             )
         if code in {"PreconditionFailed", "412"}:
             return object_replaced()
@@ -177,6 +233,12 @@ class ObjectStore:
                 code="ACCESS_DENIED",
             )
         return TransientStageError(f"S3 refuses the request: {error}", code="STORAGE_REFUSED")
+
+
+def _answered_at(found: Any) -> datetime:
+    """S3's clock, from the answer's Date; ours where there is none."""
+    date = found["ResponseMetadata"].get("HTTPHeaders", {}).get("date")
+    return parsedate_to_datetime(date) if date else datetime.now(UTC)
 
 
 def _given(**values: str | None) -> dict[str, Any]:

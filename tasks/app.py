@@ -11,7 +11,10 @@ from celery import Celery, signals
 from pipeline import log as logs
 from pipeline.settings import Settings, get_settings
 from tasks.queues import kombu_queues
-from tasks.runtime import get_runtime
+from tasks.runtime import enter_child, get_runtime
+
+#: Seconds that Celery waits for a last result of a process that is gone.
+LOST_WAIT = 0.5
 
 if TYPE_CHECKING:
     app: Celery  # made on first use; see __getattr__
@@ -38,12 +41,15 @@ def make_app(settings: Settings) -> Celery:
         task_time_limit=settings.hard_time_limit.total_seconds(),
         task_publish_retry=False,
         worker_consumer="tasks.worker:Consumer",
+        worker_enable_prefetch_count_reduction=False,
+        worker_lost_wait=LOST_WAIT,
         worker_send_task_events=True,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         timezone="UTC",
     )
     register(made)
+    made.steps["consumer"].add("tasks.worker:Receiving")
     return made
 
 
@@ -92,7 +98,14 @@ def _configure_logging(**_: Any) -> None:
 
 @signals.worker_process_init.connect
 def _start_child(**_: Any) -> None:
-    get_runtime.cache_clear()
+    enter_child()
+
+
+@signals.worker_shutdown.connect
+def _stop_worker(sender: Any, **_: Any) -> None:
+    crew = getattr(getattr(sender, "consumer", None), "crew", None)
+    if crew is not None:
+        crew.finish()
 
 
 @signals.worker_process_shutdown.connect

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -17,32 +18,43 @@ SECONDS_A_DAY = 86_400
 EVENTS = ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"]
 NOTIFICATION_ID = "dailies"
 STATEMENT_ID = "DailiesBucketEvents"
+#: Dead-letter queues come before the queues that point at them.
+IN_ORDER = sorted(Queue, key=lambda queue: queue in REDRIVE)
 
 
 def bootstrap(settings: Settings) -> None:
     """Create what is missing and assert what is there: queues first, then what sends to them."""
-    arns = _queues(settings)
-    s3 = aws_client(settings, "s3")
-    for bucket in (settings.storage_bucket, settings.thumbnail_bucket):
-        _bucket(s3, bucket, settings.aws_region)
-    s3.put_bucket_versioning(Bucket=settings.storage_bucket, VersioningConfiguration={"Status": "Enabled"})
-    _notify(s3, settings, arns[Queue.EVENTS])
+    sqs, s3 = aws_client(settings, "sqs"), aws_client(settings, "s3")
+    try:
+        arns = _queues(sqs, settings)
+        for bucket in (settings.storage_bucket, settings.thumbnail_bucket):
+            _bucket(s3, bucket, settings.aws_region)
+        s3.put_bucket_versioning(
+            Bucket=settings.storage_bucket, VersioningConfiguration={"Status": "Enabled"}
+        )
+        _notify(s3, settings, arns[Queue.EVENTS])
+    finally:
+        sqs.close()
+        s3.close()
 
 
-def _queues(settings: Settings) -> dict[Queue, str]:
-    sqs = aws_client(settings, "sqs")
+def _queues(sqs: Any, settings: Settings) -> dict[Queue, str]:
     arns: dict[Queue, str] = {}
-    # Dead-letter queues come before the queues that point at them.
-    for queue in sorted(Queue, key=lambda queue: queue in REDRIVE):
-        attributes = {"VisibilityTimeout": str(int(settings.visibility_timeout.total_seconds()))}
-        if queue in REDRIVE:
-            policy = {"deadLetterTargetArn": arns[REDRIVE[queue]], "maxReceiveCount": MAX_RECEIVES[queue]}
-            attributes["RedrivePolicy"] = json.dumps(policy)
-        if queue not in LANES:  # a lane's messages are hints, and sent again
-            attributes["MessageRetentionPeriod"] = str(RETENTION_DAYS * SECONDS_A_DAY)
-        arns[queue] = _queue(sqs, sqs_name(settings, queue), attributes)
+    for queue in IN_ORDER:
+        arns[queue] = _queue(sqs, sqs_name(settings, queue), wanted_attributes(settings, queue, arns))
     _allow_bucket(sqs, sqs_name(settings, Queue.EVENTS), arns[Queue.EVENTS], settings.storage_bucket)
     return arns
+
+
+def wanted_attributes(settings: Settings, queue: Queue, arns: Mapping[Queue, str]) -> dict[str, str]:
+    """The attributes of one queue; ``arns`` are those of the dead-letter queues, as far as they are there."""
+    attributes = {"VisibilityTimeout": str(int(settings.visibility_timeout.total_seconds()))}
+    if queue in REDRIVE and REDRIVE[queue] in arns:
+        policy = {"deadLetterTargetArn": arns[REDRIVE[queue]], "maxReceiveCount": MAX_RECEIVES[queue]}
+        attributes["RedrivePolicy"] = json.dumps(policy)
+    if queue not in LANES:  # a lane's messages are hints, and sent again
+        attributes["MessageRetentionPeriod"] = str(RETENTION_DAYS * SECONDS_A_DAY)
+    return attributes
 
 
 def _queue(sqs: Any, name: str, attributes: dict[str, str]) -> str:
@@ -100,7 +112,7 @@ def _notify(s3: Any, settings: Settings, queue_arn: str) -> None:
     found = s3.get_bucket_notification_configuration(Bucket=settings.storage_bucket)
     found.pop("ResponseMetadata", None)
     queues = found.get("QueueConfigurations", [])
-    if any(one["QueueArn"] == queue_arn and sorted(one["Events"]) == sorted(EVENTS) for one in queues):
+    if tells(queues, queue_arn):
         return
     # The call replaces the whole configuration of the bucket.
     others = [one for one in queues if one["QueueArn"] != queue_arn and one.get("Id") != NOTIFICATION_ID]
@@ -108,4 +120,11 @@ def _notify(s3: Any, settings: Settings, queue_arn: str) -> None:
     s3.put_bucket_notification_configuration(
         Bucket=settings.storage_bucket,
         NotificationConfiguration={**found, "QueueConfigurations": [*others, wanted]},
+    )
+
+
+def tells(configurations: Sequence[Mapping[str, Any]], queue_arn: str) -> bool:
+    """Whether a bucket with these notifications tells the queue of every upload and removal."""
+    return any(
+        one["QueueArn"] == queue_arn and sorted(one["Events"]) == sorted(EVENTS) for one in configurations
     )

@@ -5,21 +5,23 @@ declares only direct exchanges, it deletes through the asynchronous client where
 it routes a reply by the in-memory table of the process that declared the reply queue. Each is mended below.
 
 Every capture and every inspect makes a queue and a subscription of its own. They are marked by tags here,
-kept alive by their consumer, and deleted by ``sweep`` when nobody has polled them for a while.
+kept alive by their consumer, and deleted by ``tasks.sweep`` when nobody has polled them for a while.
 """
 
 from __future__ import annotations
 
+import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 from kombu.transport import SQS
 from kombu.transport.virtual import Base64  # noqa: F401 - kombu finds its codecs through the transport's module
 
-from pipeline.settings import Settings
-from tasks.queues import aws_client
+if TYPE_CHECKING:
+    from tasks.poller import Poller
+    from tasks.receipts import Receipts
 
 log = structlog.get_logger(__name__)
 
@@ -29,6 +31,10 @@ ALIVE_TAG = "dailies:polled-at"
 MARK_EVERY, STALE_AFTER = 60.0, 600.0
 #: Seconds after which a message that could not be worked on is visible again, at most.
 BACK_AFTER_AT_MOST = 60
+#: Seconds before a control queue that did not answer is asked again.
+EAR_PAUSE = 2.0
+#: Seconds until a message that found no consumer is shown again.
+NOT_TAKEN = 5
 #: Seconds an unread event or reply is kept: nobody reads old ones.
 EPHEMERAL_RETENTION = 300
 
@@ -38,12 +44,23 @@ def is_ephemeral(name: str) -> bool:
     return "celeryev" in name or "celery-pidbox" in name or "celery.pidbox" in name
 
 
+def is_gone(error: Exception) -> bool:
+    """Whether the broker says that there is no such queue or topic."""
+    if not isinstance(error, ClientError):
+        return False
+    return error.response["Error"]["Code"].endswith(("NonExistentQueue", "QueueDoesNotExist", "NotFound"))
+
+
 class Channel(SQS.Channel):
     """A channel that can fan out, answer, and clean up after itself."""
+
+    do_restore = False  # what was not acknowledged comes again by itself; kombu would send it a second time
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._marked: dict[str, float] = {}
+        self._poller: Poller | None = None
+        self._receipts: Receipts | None = None
 
     def exchange_declare(self, exchange: str | None = None, type: str = "direct", **kwargs: Any) -> Any:  # noqa: A002
         """Declare; a topic becomes a fan-out, because SNS sends everything to everybody."""
@@ -54,8 +71,7 @@ class Channel(SQS.Channel):
         try:
             return super().queue_declare(queue, *args, **kwargs)
         except ClientError as error:
-            gone = error.response["Error"]["Code"].endswith(("NonExistentQueue", "QueueDoesNotExist"))
-            if queue is None or not gone or not is_ephemeral(queue):
+            if queue is None or not is_gone(error) or not is_ephemeral(queue):
                 raise
             self._queue_cache.pop(self.canonical_queue_name(queue), None)
             return super().queue_declare(queue, *args, **kwargs)
@@ -80,39 +96,96 @@ class Channel(SQS.Channel):
 
     def _delete_message(self, queue_name: str, message: dict[str, Any]) -> None:
         if self.hub is not None:
-            super()._delete_message(queue_name, message)
-            return
+            return  # ``hear`` has done it
         self.sqs(queue=queue_name).delete_message(
             QueueUrl=self._new_queue(queue_name), ReceiptHandle=message["ReceiptHandle"]
         )
+
+    def attach(self, poller: Poller, receipts: Receipts) -> None:
+        """Leave the lanes to ``poller`` from now on, and what is owed for their messages to ``receipts``."""
+        self._poller, self._receipts = poller, receipts
+
+    def _schedule_queue(self, queue: str) -> None:
+        """What kombu polls by its event loop. The lanes are not: see ``tasks.poller``."""
+        if is_ephemeral(queue):
+            Ear(self, queue).start()
+
+    def receive(self, queue: str, url: str, message: dict[str, Any]) -> None:
+        """Take a message that was received elsewhere to its consumer. Only in the event loop's thread."""
+        callback = self.connection._callbacks.get(queue)  # noqa: SLF001 - kombu's own way in
+        try:
+            if callback is None:
+                raise ConnectionError("nobody consumes here any more")  # noqa: TRY301
+            callback(self._message_to_python(message, queue, url))
+        except Exception as error:  # noqa: BLE001 - one message ends no worker
+            log.warning("message_not_taken", queue=queue, error=str(error))
+            if self._receipts is not None:
+                self._receipts.give_back(message["ReceiptHandle"], after=NOT_TAKEN)
+                self._leave(message["ReceiptHandle"])
+
+    def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None:  # noqa: FBT001, FBT002 - kombu's own
+        """Acknowledge: the slot is free now, the message is deleted as soon as SQS takes it."""
+        if self._receipts is None:
+            super().basic_ack(delivery_tag, multiple)
+            return
+        self._receipts.delete(delivery_tag)
+        self._leave(delivery_tag)
 
     def basic_reject(self, delivery_tag: str, requeue: bool = False) -> None:  # noqa: FBT001, FBT002 - kombu's own
         """Reject; what is to come back comes back later each time, so that an outage is no busy loop.
 
         kombu makes it visible at once, and an outage of seconds would use up the queue's redrive policy.
         """
-        if not requeue:
-            super().basic_reject(delivery_tag)
+        if self._receipts is None:
+            super().basic_reject(delivery_tag, requeue)
             return
-        delivery = self.qos.get(delivery_tag).delivery_info
-        received = int(delivery["sqs_message"].get("Attributes", {}).get("ApproximateReceiveCount", 1))
+        if requeue:
+            self._receipts.give_back(delivery_tag, after=self._back_after(delivery_tag))
+        else:
+            self._receipts.delete(delivery_tag)
+        self._leave(delivery_tag)
+
+    def _back_after(self, delivery_tag: str) -> int:
         try:
-            self.sqs().change_message_visibility(
-                QueueUrl=delivery["sqs_queue"],
-                ReceiptHandle=delivery["sqs_message"]["ReceiptHandle"],
-                VisibilityTimeout=min(2 ** min(received, 10), BACK_AFTER_AT_MOST),
-            )
-        except (BotoCoreError, ClientError) as error:
-            log.warning("message_return_failed", error=str(error))  # back when its visibility ends
+            message: dict[str, Any] = self.qos.get(delivery_tag).delivery_info["sqs_message"]
+        except KeyError:  # of a connection that was lost since
+            return BACK_AFTER_AT_MOST
+        received = int(message.get("Attributes", {}).get("ApproximateReceiveCount", 1))
+        return min(1 << min(received, 10), BACK_AFTER_AT_MOST)
+
+    def _leave(self, delivery_tag: str) -> None:
         self.qos.ack(delivery_tag)  # forgets it here, and deletes nothing there
+        if self._poller is not None:
+            self._poller.done(delivery_tag)
 
     def _get_bulk(self, queue: str, *args: Any, **kwargs: Any) -> Any:
         self._mark(queue)
         return super()._get_bulk(queue, *args, **kwargs)
 
-    def _get_async(self, queue: str, *args: Any, **kwargs: Any) -> Any:
+    def remake(self, queue: str) -> None:
+        """Make a process's own queue and its subscription again, after the broker has lost them."""
+        self._queue_cache.pop(self.canonical_queue_name(queue), None)
+        self._fanout = None  # it remembers topics and subscriptions that are gone too
+        self._new_queue(queue)
+        self._subscribe_queue_to_fanout_exchange_if_required(queue)
+
+    def _put_fanout(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            super()._put_fanout(*args, **kwargs)
+        except ClientError as error:
+            if not is_gone(error):
+                raise
+            self._fanout = None  # makes the topic again
+            super()._put_fanout(*args, **kwargs)
+
+    def hear(self, queue: str) -> list[dict[str, Any]]:
+        """Messages of a process's own queue, deleted there: nobody reads an old command."""
         self._mark(queue)
-        return super()._get_async(queue, *args, **kwargs)
+        url = self._new_queue(queue)
+        found: list[dict[str, Any]] = self._receive_message(queue, 10).get("Messages", [])
+        for message in found:
+            self.sqs(queue=queue).delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+        return found
 
     def _mark(self, queue: str) -> None:
         """Say that this queue is still polled, once a minute."""
@@ -126,49 +199,39 @@ class Channel(SQS.Channel):
             log.warning("queue_mark_failed", queue=queue, error=str(error))
 
 
+class Ear(threading.Thread):
+    """Listens on a worker's own queue (remote control) until its channel stops to consume it.
+
+    kombu does this in the event loop, where an answer of SQS that is no success ends the listening for good.
+    """
+
+    def __init__(self, channel: Channel, queue: str) -> None:
+        super().__init__(name=f"ear {queue}", daemon=True)
+        self._channel, self._queue = channel, queue
+
+    def run(self) -> None:
+        """Receive, delete, hand to the event loop."""
+        channel, queue = self._channel, self._queue
+        while not channel.closed and queue in channel._active_queues:  # noqa: SLF001 - kombu's own state
+            try:
+                for message in channel.hear(queue):
+                    channel.hub.call_soon(channel.receive, queue, "", message)
+            except (BotoCoreError, ClientError) as error:
+                log.warning("control_poll_failed", queue=queue, error=str(error))
+                time.sleep(EAR_PAUSE)
+                if is_gone(error):
+                    self._remake()
+
+    def _remake(self) -> None:
+        """The broker has lost the queue, and probably all it had: make it and its subscription again."""
+        try:
+            self._channel.remake(self._queue)
+        except (BotoCoreError, ClientError) as error:
+            log.warning("control_queue_not_made", queue=self._queue, error=str(error))
+
+
 class Transport(SQS.Transport):
     """kombu's SQS transport with our channel and all three exchange types."""
 
     Channel = Channel
     implements = SQS.Transport.implements.extend(exchange_type=frozenset({"direct", "topic", "fanout"}))
-
-
-def sweep(settings: Settings, *, now: float | None = None) -> list[str]:
-    """Delete ephemeral queues that nobody polls any more, and the subscriptions of queues that are gone.
-
-    Returns the names of the queues deleted. A queue without a mark (made by another kombu) is left alone.
-    """
-    moment = time.time() if now is None else now
-    sqs, sns = aws_client(settings, "sqs"), aws_client(settings, "sns")
-    # Subscriptions first: a queue that is made from now on keeps the one that it is given.
-    subscriptions = _subscriptions(sns, settings.queue_prefix)
-    deleted: list[str] = []
-    living: set[str] = set()
-    for page in sqs.get_paginator("list_queues").paginate(QueueNamePrefix=settings.queue_prefix):
-        for url in page.get("QueueUrls", []):
-            name = url.rsplit("/", 1)[-1]
-            marked = (
-                sqs.list_queue_tags(QueueUrl=url).get("Tags", {}).get(ALIVE_TAG)
-                if is_ephemeral(name)
-                else None
-            )
-            if marked is not None and moment - float(marked) > STALE_AFTER:
-                sqs.delete_queue(QueueUrl=url)
-                deleted.append(name)
-            else:
-                living.add(name)
-    for arn, endpoint in subscriptions:
-        if endpoint not in living:
-            sns.unsubscribe(SubscriptionArn=arn)
-    return deleted
-
-
-def _subscriptions(sns: Any, prefix: str) -> list[tuple[str, str]]:
-    """(ARN, queue name) of the subscriptions that belong to ephemeral queues of ours, and no others."""
-    return [
-        (found["SubscriptionArn"], name)
-        for page in sns.get_paginator("list_subscriptions").paginate()
-        for found in page["Subscriptions"]
-        if found["Protocol"] == "sqs" and found["SubscriptionArn"].startswith("arn:")
-        if (name := found["Endpoint"].rsplit(":", 1)[-1]).startswith(prefix) and is_ephemeral(name)
-    ]

@@ -1,20 +1,222 @@
-"""What the API may ask of the broker."""
+"""What the API may ask of the broker, and what it may set going: redrives, retries, lanes, the reconciler."""
 
 from __future__ import annotations
 
-from pipeline.errors import InfrastructureError
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import structlog
+
+from db import queue
+from db.session import Session, Sessions, guarded
+from pipeline.errors import (
+    ConflictError,
+    DailiesError,
+    InfrastructureError,
+    InvalidRequestError,
+    NotFoundError,
+)
 from pipeline.queues import LANES, Queue
 from pipeline.settings import Settings
+from pipeline.workflows import StageName
+from tasks.dispatch import publish
 from tasks.queues import SQS_ERRORS, queues_of
+from tasks.runtime import Runtime, build
+
+if TYPE_CHECKING:
+    from tasks.reconcile import Drift, Mended
+
+log = structlog.get_logger(__name__)
+
+#: Rows that a resumed lane publishes at once; the steward does the rest, some hundred a second.
+PUBLISHED_AT_ONCE = 100
+#: What is wrong with one of many and says nothing about the others.
+REFUSALS = (NotFoundError, ConflictError, InvalidRequestError)
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """Messages in a queue (approximate, as SQS counts)."""
+
+    visible: int
+    in_flight: int  #: received, and not deleted yet
+    delayed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Handled:
+    """What became of one of many: started again from ``stage``, or refused with ``error``."""
+
+    id: UUID  #: of the job or dead letter asked for
+    job_id: UUID | None = None
+    stage: StageName | None = None  #: None for an S3 event, which goes to the listener again
+    error: DailiesError | None = None
 
 
 def queues_reachable(settings: Settings) -> None:
     """Raise InfrastructureError unless every lane and the events queue answer."""
     queues = queues_of(settings)
-    for queue in (*LANES, Queue.EVENTS):
+    for name in (*LANES, Queue.EVENTS):
         try:
-            queues.waiting(queue)
+            queues.waiting(name)
         except SQS_ERRORS as error:
             raise InfrastructureError(
-                f"The queue {queue} does not answer: {error}", code="QUEUE_UNAVAILABLE"
+                f"The queue {name} does not answer: {error}", code="QUEUE_UNAVAILABLE"
             ) from error
+
+
+def depths(settings: Settings) -> dict[Queue, Depth]:
+    """The depth of every queue. Raises InfrastructureError when one is not there or SQS does not answer."""
+    queues = queues_of(settings)
+    names = ("Messages", "MessagesNotVisible", "MessagesDelayed")
+    found = {}
+    for name in Queue:
+        try:
+            told = queues.client.get_queue_attributes(
+                QueueUrl=queues.url(name),
+                AttributeNames=[f"ApproximateNumberOf{each}" for each in names],  # type: ignore[misc]
+            )["Attributes"]
+        except SQS_ERRORS as error:
+            raise InfrastructureError(
+                f"The queue {name} does not answer: {error}", code="QUEUE_UNAVAILABLE"
+            ) from error
+        found[name] = Depth(*(int(told[f"ApproximateNumberOf{each}"]) for each in names))  # type: ignore[index]
+    return found
+
+
+def publish_lane(sessions: Sessions, lane: Queue) -> int:
+    """Publish what is due in a lane that was resumed, the longest due first; returns how many were sent."""
+    with guarded(), sessions() as session:
+        rows = queue.unpublished_in(session, lane, limit=PUBLISHED_AT_ONCE)
+    return publish_rows(sessions, rows)
+
+
+def publish_rows(sessions: Sessions, rows: Sequence[UUID]) -> int:
+    """Publish committed rows; returns how many were sent.
+
+    A broker or database that is away is no error: the rows say that they wait, and the steward sends them.
+    """
+    sent = 0
+    try:
+        with guarded():
+            for row_id in rows:
+                sent += publish(sessions, row_id, strict=True)
+    except InfrastructureError as error:
+        log.warning("publish_failed", code=error.code, error=error.message, left=len(rows) - sent)
+    return sent
+
+
+def retry_jobs(
+    sessions: Sessions,
+    job_ids: Sequence[UUID],
+    *,
+    actor: str,
+    reason: str | None = None,
+    stage: StageName | None = None,
+    dry_run: bool = False,
+) -> list[Handled]:
+    """Start each job again, each in a transaction of its own; what is due then is published.
+
+    With ``dry_run`` every transaction is undone, so the answer is what would happen, and nothing does.
+    """
+
+    def retry(session: Session, job_id: UUID) -> tuple[Handled, UUID | None]:
+        row = queue.retry_job(session, job_id, actor=actor, reason=reason, stage=stage)
+        return Handled(job_id, job_id, StageName(row.job_type)), row.id
+
+    return _each(sessions, job_ids, retry, dry_run=dry_run)
+
+
+def redrive(
+    sessions: Sessions,
+    settings: Settings,
+    letter_ids: Sequence[UUID],
+    *,
+    actor: str,
+    reason: str | None = None,
+    from_start: bool = False,
+    dry_run: bool = False,
+) -> list[Handled]:
+    """Redrive each dead letter, as ``retry_jobs`` does with jobs. An S3 event goes to its queue again.
+
+    When SQS does not take an event, it stays open and the letters after it are left alone.
+    """
+
+    def one(session: Session, letter_id: UUID) -> tuple[Handled, UUID | None]:
+        done = queue.redrive_letter(session, letter_id, actor=actor, reason=reason, from_start=from_start)
+        if isinstance(done, queue.Redriven):
+            return Handled(letter_id, done.job_id, done.stage), done.row_id
+        if not dry_run:
+            # Before the commit that says so: a crash in between sends it twice, which the listener bears.
+            _send_event(settings, done.body)
+        return Handled(letter_id), None
+
+    return _each(sessions, letter_ids, one, dry_run=dry_run)
+
+
+def _each(
+    sessions: Sessions,
+    ids: Sequence[UUID],
+    work: Callable[[Session, UUID], tuple[Handled, UUID | None]],
+    *,
+    dry_run: bool,
+) -> list[Handled]:
+    handled: list[Handled] = []
+    due: list[UUID] = []
+    for one in ids:
+        try:
+            with guarded(), sessions() as session:
+                told, row_id = work(session, one)
+                if not dry_run:
+                    session.commit()
+        except REFUSALS as error:
+            told, row_id = Handled(one, error=error), None
+        except InfrastructureError as error:
+            log.warning("bulk_stopped", code=error.code, error=error.message, left=len(ids) - len(handled))
+            handled.append(Handled(one, error=error))
+            break
+        handled.append(told)
+        if row_id is not None:
+            due.append(row_id)
+    if not dry_run:
+        publish_rows(sessions, due)
+    return handled
+
+
+def _send_event(settings: Settings, body: str) -> None:
+    queues = queues_of(settings)
+    try:
+        queues.client.send_message(QueueUrl=queues.url(Queue.EVENTS), MessageBody=body)
+    except SQS_ERRORS as error:
+        raise InfrastructureError(
+            f"The events queue does not take the message: {error}", code="QUEUE_UNAVAILABLE"
+        ) from error
+
+
+def drift(settings: Settings) -> Drift:
+    """How far rows, messages and objects disagree now. Changes nothing."""
+    from tasks import reconcile
+
+    with _runtime(settings) as runtime, guarded():
+        return reconcile.drift(runtime)
+
+
+def mend(settings: Settings, *, actor: str, reason: str | None = None) -> Mended:
+    """Run the steward's steps now, and say what each did."""
+    from tasks import reconcile
+
+    with _runtime(settings) as runtime, guarded():
+        return reconcile.mend(runtime, actor=actor, reason=reason or "")
+
+
+@contextmanager
+def _runtime(settings: Settings) -> Iterator[Runtime]:
+    """A runtime of its own: requests keep their connections while it looks through the buckets."""
+    runtime = build(settings, pool_size=2)
+    try:
+        yield runtime
+    finally:
+        runtime.engine.dispose()

@@ -45,7 +45,7 @@ def kombu_queues() -> list[KombuQueue]:
     return [KombuQueue(lane, Exchange(lane, type="direct"), routing_key=lane) for lane in LANES]
 
 
-def aws_client(settings: Settings, service: str) -> Any:
+def aws_client(settings: Settings, service: str, *, read_timeout: float = 30, attempts: int = 3) -> Any:
     """A boto3 client for ``service``, with timeouts that outlast a long poll and no more."""
     return boto3.client(
         service,  # type: ignore[call-overload]
@@ -53,8 +53,8 @@ def aws_client(settings: Settings, service: str) -> Any:
         endpoint_url=settings.aws_endpoint_url or None,
         config=Config(
             connect_timeout=5,
-            read_timeout=30,
-            retries={"total_max_attempts": 3, "mode": "standard"},
+            read_timeout=read_timeout,
+            retries={"total_max_attempts": attempts, "mode": "standard"},
             max_pool_connections=10,
         ),
     )
@@ -63,9 +63,9 @@ def aws_client(settings: Settings, service: str) -> Any:
 class Queues:
     """The SQS queues of one environment; URLs are looked up once."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, **options: Any) -> None:
         self._settings = settings
-        self.client: SQSClient = aws_client(settings, "sqs")
+        self.client: SQSClient = aws_client(settings, "sqs", **options)
         self._urls: dict[Queue, str] = {}
 
     def url(self, queue: Queue) -> str:

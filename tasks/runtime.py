@@ -27,8 +27,23 @@ class Runtime:
 
     @property
     def worker(self) -> str:
-        """Who works: host and process, as an operator would look for it."""
-        return f"{socket.gethostname()}:{os.getpid()}"
+        """Who works, as rows name it: the worker, and where it has pool processes, which of them."""
+        return f"{worker_id(os.getppid())}/{os.getpid()}" if _is_child else worker_id()
+
+
+def worker_id(pid: int | None = None) -> str:
+    """Who a worker is, in the table ``workers``: host and main process."""
+    return f"{socket.gethostname()}:{os.getpid() if pid is None else pid}"
+
+
+_is_child = False
+
+
+def enter_child() -> None:
+    """This process is a pool's, just forked: nothing of its parent's is for it, connections least of all."""
+    global _is_child  # noqa: PLW0603 - one process, one answer
+    _is_child = True
+    get_runtime.cache_clear()
 
 
 def build(settings: Settings, *, pool_size: int = 2) -> Runtime:

@@ -31,6 +31,7 @@ from pipeline.stages import STAGES
 from pipeline.stages.base import Context, Stage, StageOutput
 from pipeline.workflows import StageName
 from tasks import dispatch
+from tasks.heart import get_heart
 from tasks.runtime import Runtime, get_runtime
 
 log = structlog.get_logger(__name__)
@@ -38,14 +39,22 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
-#: Seconds for which a finished stage tries to reach a database that is away; well below the lease.
-SETTLE_PATIENCE = 60.0
+#: Seconds for which a finished stage tries to reach a database that is away. After an outage the steward lets
+#: every lease live for one lease more, so that what was finished meanwhile can still be settled.
+SETTLE_PATIENCE = 120.0
 
 
 def register(app: Celery) -> None:
     """Give ``app`` one task a stage. A failure is the stage's own error, already settled: no traceback."""
     for name in StageName:
-        app.task(deliver, bind=True, name=dispatch.task_name(name), throws=(DailiesError,), shared=False)
+        app.task(
+            deliver,
+            bind=True,
+            name=dispatch.task_name(name),
+            throws=(DailiesError,),
+            shared=False,
+            Request="tasks.worker:Request",
+        )
 
 
 def deliver(task: Task, row_id: object, schema: object = dispatch.SCHEMA, *_: Any) -> str:
@@ -89,8 +98,6 @@ def _deliver(runtime: Runtime, told: object) -> str:
             dispatch.publish(runtime.sessions, successor)
         case queue.NotDue(published_at=seen) | queue.Leased(published_at=seen):
             dispatch.publish_copy(runtime.sessions, row_id, seen=seen)
-        case queue.Exhausted():
-            dispatch.copy_dead_letters(runtime.sessions, runtime.settings)
         case queue.Unknown():
             return _keep_unknown(runtime, row_id)
     outcome = type(answer).__name__.lower()
@@ -115,7 +122,8 @@ def _work(runtime: Runtime, claim: queue.Claimed) -> str:
     wall, cpu = time.perf_counter(), time.process_time()
     found: Done | DailiesError
     try:
-        found = perform(runtime, stage, claim)
+        with get_heart().beating(claim):
+            found = perform(runtime, stage, claim)
     except SoftTimeLimitExceeded:
         limit = timedelta(seconds=round(runtime.settings.soft_time_limit.total_seconds()))
         found = TransientStageError(

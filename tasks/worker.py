@@ -1,4 +1,9 @@
-"""Celery's worker as this system needs it: events in batches, and a revoke that is a cancel."""
+"""Celery's worker as this system needs it.
+
+It receives for its free slots alone and in the order of its lanes (``tasks.poller``), keeps messages hidden
+while they are worked on (``tasks.receipts``), looks after rows whose process died and after itself
+(``tasks.keeper``), sends its events in batches, and takes a revoke for a cancel.
+"""
 
 from __future__ import annotations
 
@@ -9,25 +14,92 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from celery.worker import state as worker_state
+from billiard.einfo import ExceptionWithTraceback
+from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
+from botocore.exceptions import BotoCoreError, ClientError
+from celery import bootsteps
 from celery.worker.consumer import Consumer as CeleryConsumer
 from celery.worker.control import control_command
+from celery.worker.request import Request as CeleryRequest
+from kombu.exceptions import OperationalError
 
 from db import queue
 from db.session import Sessions, guarded, make_engine, session_factory
 from pipeline.errors import InfrastructureError
 from pipeline.settings import get_settings
+from tasks.crew import Crew
+from tasks.heart import EXIT_NOT_OURS
+from tasks.keeper import DIED, TIMED_OUT, Running
 
 log = structlog.get_logger(__name__)
 
 #: Seconds that a task's event may wait for others. Each batch costs a request to SNS, and two to SQS for each
 #: watcher; sent one by one, as Celery does, they cost more than the messages that carry the work.
 EVENTS_EVERY = 0.5
+#: What an event may fail with; none is worth a connection.
+SEND_ERRORS = (BotoCoreError, ClientError, OperationalError, OSError)
+
+#: What the pool processes of this worker are at work on.
+running = Running()
+
+
+class Request(CeleryRequest):
+    """Tells what runs where, and what of it died."""
+
+    def on_accepted(self, pid: int, time_accepted: float) -> None:
+        """A pool process has begun."""
+        running.began(self.id, pid)
+        super().on_accepted(pid, time_accepted)
+
+    def on_failure(
+        self,
+        exc_info: Any,
+        send_failed_event: bool = True,  # noqa: FBT001, FBT002 - Celery's own
+        return_ok: bool = False,  # noqa: FBT001, FBT002
+    ) -> Any:
+        """The task raised, or its process is gone."""
+        error = exc_info.exception
+        if isinstance(error, ExceptionWithTraceback):
+            error = error.exc
+        if isinstance(error, WorkerLostError) and f"exitcode {EXIT_NOT_OURS}" in str(error):
+            # It ended itself: its row was cancelled, or is another's. That is no failure of the task.
+            running.ended(self.id)
+            return self._announce_revoked("terminated", True, "SIGTERM", False)  # noqa: FBT003
+        if isinstance(error, WorkerLostError | TimeLimitExceeded | Terminated | SystemExit):
+            timed_out = isinstance(error, TimeLimitExceeded)
+            running.died(self.id, crash=True, error=TIMED_OUT if timed_out else DIED)
+        return super().on_failure(exc_info, send_failed_event, return_ok)
+
+    def acknowledge(self) -> None:
+        """The message is done with, and so is the row for now."""
+        running.ended(self.id)
+        super().acknowledge()
+
+    def reject(self, requeue: bool = False) -> None:  # noqa: FBT001, FBT002 - Celery's own
+        """The message goes back, or away."""
+        running.ended(self.id)
+        super().reject(requeue)
+
+
+class Receiving(bootsteps.StartStopStep):
+    """Lets the worker's own threads receive, on whatever connection there is."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def start(self, consumer: Any) -> None:
+        """A connection is there: the first, or the next after one that was lost."""
+        first = consumer.crew is None
+        if first:
+            consumer.crew = Crew(consumer, get_settings(), running)
+        consumer.task_consumer.channel.attach(consumer.crew.poller, consumer.crew.receipts)
+        if first:
+            consumer.crew.start()
 
 
 class Consumer(CeleryConsumer):
-    """Sends task events twice a second at the most, and what is left when it stops."""
+    """Sends task events twice a second at the most, and receives by a crew of its own."""
 
+    crew: Crew | None = None
     _planned_for = float("-inf")
 
     def on_send_event_buffered(self) -> None:
@@ -38,15 +110,29 @@ class Consumer(CeleryConsumer):
             self._planned_for = now + EVENTS_EVERY
             self.hub.call_later(EVENTS_EVERY, self._flush_events)
 
+    def _flush_events(self) -> None:
+        try:
+            super()._flush_events()
+        except SEND_ERRORS as error:
+            log.warning("events_not_sent", error=str(error))
+
+    def on_close(self) -> None:
+        """A connection ends: the worker's last, or one that was lost."""
+        if self.crew is not None:
+            self.crew.return_unstarted()
+        super().on_close()
+
     def stop(self) -> None:
-        """Send what is buffered, then stop."""
+        """Receive no more, send what is buffered, then stop."""
+        if self.crew is not None:
+            self.crew.stop_receiving()
         self._flush_events()
         super().stop()
 
 
 @control_command(variadic="task_id", signature="[id1 [id2 [... [idN]]]]")
-def revoke(state: Any, task_id: str | list[str], **options: Any) -> dict[str, str]:
-    """Flower's and Celery's revoke: cancel the jobs of these rows; with ``terminate`` end what runs of them.
+def revoke(_state: Any, task_id: str | list[str], **_options: Any) -> dict[str, str]:
+    """Flower's and Celery's revoke: cancel the jobs of these rows. What runs of them ends within seconds.
 
     Celery's own remembers the id for hours and throws away every later message of the row unread: the row
     would wait for ever, whatever the steward sends, and could not be retried either.
@@ -57,9 +143,6 @@ def revoke(state: Any, task_id: str | list[str], **options: Any) -> dict[str, st
             cancelled = [one for one in ids if _cancel(sessions, one)]
     except InfrastructureError as error:
         return {"error": error.message}
-    if options.get("terminate"):
-        for request in [one for one in worker_state.active_requests if one.id in ids]:
-            request.terminate(state.consumer.pool, signal=options.get("signal"))
     log.info("revoked", task_ids=sorted(ids), cancelled=sorted(cancelled))
     return {"ok": f"cancelled the jobs of {len(cancelled)} of {len(ids)} tasks"}
 

@@ -22,6 +22,7 @@ from db.models import (
     QueueRow,
     SearchDocument,
     Thumbnail,
+    Worker,
 )
 from pipeline.queues import lane_for
 from pipeline.states import DUE, FINAL, JOB_FINAL, TaskStatus, derive_job_status
@@ -178,3 +179,20 @@ def add_dead_letter(session: Session, row_id: UUID | None = None, **values: Any)
     session.add(letter)
     session.flush()
     return letter
+
+
+def add_worker(session: Session, host: str, **values: Any) -> Worker:
+    """A worker process that has just spoken."""
+    given = {
+        "id": f"{host}:1",
+        "name": f"worker@{host}",
+        "host": host,
+        "pid": 1,
+        "lanes": ["express", "standard", "bulk"],
+        "concurrency": 2,
+        "version": "0.1.0",
+    } | values
+    worker = Worker(**given)
+    session.add(worker)
+    session.flush()
+    return worker

@@ -63,9 +63,17 @@ def new_job(session: Session, item: MediaItem | None = None, **values: Any) -> P
     return queue.enqueue(session, media_item_id=item.id, **({"workflow": "ingest"} | values))
 
 
-def uploaded(sessions: Sessions, s3: S3Client, bucket: str, body: bytes, **values: Any) -> ProcessingJob:
+def uploaded(
+    sessions: Sessions,
+    s3: S3Client,
+    bucket: str,
+    body: bytes,
+    *,
+    name: str = "a photograph.jpg",
+    **values: Any,
+) -> ProcessingJob:
     """An object in the bucket, and the job that its event would have made."""
-    key = f"uploads/{uuid4()}/a photograph.jpg"
+    key = f"uploads/{uuid4()}/{name}"
     put = s3.put_object(Bucket=bucket, Key=key, Body=body)
     with sessions.begin() as session:
         item = MediaItem(bucket=bucket, key=key, version_id=put["VersionId"], size_bytes=len(body))
@@ -201,9 +209,14 @@ def scratch_database(settings: Settings, name: str) -> Iterator[str]:
 
 
 @contextmanager
-def worker_process(log: Path, *args: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker as ``dailies worker`` starts it, ready, with one pool process. Its lines go to ``log``."""
-    command = [sys.executable, "-m", "cli.main", "worker", "--concurrency", "1", *args]
+def worker_process(
+    log: Path, *args: str, entry: str = "cli.main", **environment: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker as ``dailies worker`` starts it, ready, with one pool process. Its lines go to ``log``.
+
+    With the ``entry`` ``tests.faults.worker`` its stages obey the names of the files.
+    """
+    command = [sys.executable, "-m", entry, "worker", "--concurrency", "1", *args]
     # Short polls let it end soon.
     env = {**os.environ, "DAILIES_POLL_WAIT": "1", "DAILIES_LOG_FORMAT": "json", **environment}
     with log.open("wb") as lines:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from http import HTTPStatus
-from threading import Thread
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from api.asking import LIMIT_S, ask
 from api.dependencies import Resources, ResourcesDep
 from api.envelope import Envelope, Out
+from db import fleet
+from db.session import guarded
+from pipeline.errors import InfrastructureError
 from tasks.control import queues_reachable
-
-#: A dependency that needs longer is no help to a request.
-CHECK_TIMEOUT_S = 3.0
 
 router = APIRouter(tags=["health"])
 
@@ -41,7 +40,7 @@ class Readiness(Out):
 
     ready: bool
     checks: dict[str, Check]
-    """``database``, ``queues``, ``bucket``."""
+    """``database``, ``queues``, ``bucket``, and ``room``: no worker waits for space on its disk."""
 
 
 class HealthAnswer(Envelope[Health]):
@@ -78,32 +77,32 @@ def _questions(held: Resources) -> dict[str, Callable[[], None]]:
         "database": held.ping_database,
         "queues": lambda: queues_reachable(held.settings),
         "bucket": held.store.ping,
+        "room": lambda: _ensure_room(held),
     }
 
 
-async def _check(ask: Callable[[], None]) -> Check:
-    """Ask in a thread of its own: those of the requests may all wait for what is asked about here."""
+def _ensure_room(held: Resources) -> None:
+    """Raise InfrastructureError when a worker that is there has no room. Without a database none is known."""
+    try:
+        with guarded(), held.sessions() as session:
+            full = fleet.without_room(session, silent=held.settings.worker_silent)
+    except InfrastructureError:  # the check of the database says so
+        return
+    if full:
+        told = "; ".join(f"{worker.id}: {worker.reason or 'no room'}" for worker in full)
+        raise InfrastructureError(told, code="NO_ROOM")
+
+
+async def _check(question: Callable[[], None]) -> Check:
     started = time.perf_counter()
     error = None
-    answer: Future[None] = Future()
-    Thread(target=_answer, args=(answer, ask), daemon=True).start()  # a daemon holds up no shutdown
     try:
-        await asyncio.wait_for(asyncio.wrap_future(answer), CHECK_TIMEOUT_S)
+        await asyncio.wait_for(asyncio.wrap_future(ask(question)), LIMIT_S)
     except TimeoutError:
-        error = f"No answer within {CHECK_TIMEOUT_S:g} s."
+        error = f"No answer within {LIMIT_S:g} s."
     except Exception as problem:  # noqa: BLE001 - whatever it is, the answer is "not ready"
         error = str(problem)
     return Check(ok=error is None, latency_ms=round((time.perf_counter() - started) * 1000, 1), error=error)
-
-
-def _answer(answer: Future[None], ask: Callable[[], None]) -> None:
-    answer.set_running_or_notify_cancel()  # from here on nobody can cancel it: who gave up just does not look
-    try:
-        ask()
-    except Exception as problem:  # noqa: BLE001 - raised again where the answer is awaited
-        answer.set_exception(problem)
-    else:
-        answer.set_result(None)
 
 
 @router.get(

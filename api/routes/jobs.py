@@ -22,14 +22,11 @@ from api.schemas.jobs import (
     QueueItem,
     QueuePage,
     QueueQuery,
-    QueueStats,
-    QueueStatsAnswer,
 )
 from db import jobs
 from db.queue import enqueue
 from db.session import Sessions, guarded
 from pipeline.errors import InfrastructureError
-from pipeline.states import ACTIVE, TaskStatus
 from tasks.dispatch import publish_job
 
 log = structlog.get_logger(__name__)
@@ -67,7 +64,7 @@ def create_job(new: NewJob, held: ResourcesDep, response: Response) -> JobAnswer
     except InfrastructureError as error:  # the job is stored, so this is no failure of the request
         log.warning("publish_failed", code=error.code, error=error.message)
     response.headers["Location"] = f"/api/v1/jobs/{job_id}"
-    return JobAnswer(data=_told(held.sessions, job_id))
+    return JobAnswer(data=tell_job(held.sessions, job_id))
 
 
 @router.get("/jobs", tags=["jobs"], summary="List jobs")
@@ -81,6 +78,8 @@ def list_jobs(query: Annotated[JobsQuery, Query()], held: ResourcesDep) -> JobsP
             status=query.status,
             workflow_type=query.workflow_type,
             media_item_id=query.media_item_id,
+            error_code=query.error_code,
+            key_prefix=query.key_prefix,
         )
         page = [JobSummary.model_validate(job) for job in found[: query.limit]]
     following = encode_cursor("jobs", page[-1].id) if len(found) > query.limit else None
@@ -90,10 +89,11 @@ def list_jobs(query: Annotated[JobsQuery, Query()], held: ResourcesDep) -> JobsP
 @router.get("/jobs/{job_id}", tags=["jobs"], summary="One job, stage by stage", responses=NOT_FOUND)
 def get_job(job_id: UUID, held: ResourcesDep) -> JobAnswer:
     """The job with its rows, every try of each, and for each row that is not final why it waits."""
-    return JobAnswer(data=_told(held.sessions, job_id))
+    return JobAnswer(data=tell_job(held.sessions, job_id))
 
 
-def _told(sessions: Sessions, job_id: UUID) -> Job:
+def tell_job(sessions: Sessions, job_id: UUID) -> Job:
+    """The job as the API tells it now. Raises NotFoundError."""
     with guarded(), sessions() as session:
         job = jobs.get_job(session, job_id)
         return Job.told(job, paused=jobs.paused_lanes(session), now=jobs.database_now(session))
@@ -115,31 +115,3 @@ def list_queue(query: Annotated[QueueQuery, Query()], held: ResourcesDep) -> Que
         page = [QueueItem.model_validate(row) for row in found[: query.limit]]
     following = encode_cursor("queue", page[-1].id) if len(found) > query.limit else None
     return QueuePage(data=page, metadata=CursorMetadata(limit=query.limit, next_cursor=following))
-
-
-@router.get("/queue/stats", tags=["queue"], summary="Count queue rows")
-def get_queue_stats(held: ResourcesDep) -> QueueStatsAnswer:
-    """Rows by status, lane and stage, and how long the oldest due row of each lane has waited."""
-    with guarded(), held.sessions() as session:
-        return QueueStatsAnswer(data=_stats(jobs.count_by_status(session), jobs.count_living(session)))
-
-
-def _stats(by_status: dict[TaskStatus, int], living: list[jobs.LivingRows]) -> QueueStats:
-    told = QueueStats(
-        by_status=by_status,
-        by_queue={},
-        by_job_type={},
-        oldest_waiting_seconds={},
-        living=sum(count for status, count in by_status.items() if status in ACTIVE),
-        total=sum(by_status.values()),
-    )
-    for each in living:
-        lane = told.by_queue.setdefault(each.queue, {})
-        lane[each.status] = lane.get(each.status, 0) + each.count
-        stage = told.by_job_type.setdefault(each.job_type, {})
-        stage[each.status] = stage.get(each.status, 0) + each.count
-        waits = (each.oldest_seconds, told.oldest_waiting_seconds.get(each.queue))
-        told.oldest_waiting_seconds[each.queue] = max(
-            (wait for wait in waits if wait is not None), default=None
-        )
-    return told

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pydantic import AliasPath, ConfigDict, Field
 
-from api.dependencies import CursorQuery, Input
+from api.dependencies import CursorQuery, Input, Text
 from api.envelope import CursorPage, Envelope, Out, Utc
 from api.waiting import WaitingBecause, waiting_because
 from db.models import Outcome, PausedLane, ProcessingJob
@@ -55,6 +55,9 @@ class JobsQuery(CursorQuery):
     status: JobStatus | None = None
     workflow_type: WorkflowType | None = None
     media_item_id: UUID | None = None
+    error_code: Text | None = Field(None, min_length=1, max_length=100)
+    key_prefix: Text | None = Field(None, min_length=1, max_length=1024)
+    """What the media item's key begins with."""
 
 
 class QueueQuery(CursorQuery):
@@ -160,23 +163,6 @@ class Job(JobSummary):
         return told
 
 
-class QueueStats(Out):
-    """How much there is to do, and how long it has waited."""
-
-    by_status: dict[TaskStatus, int]
-    """Every row there is."""
-    by_queue: dict[str, dict[TaskStatus, int]]
-    """Rows that are not final, by lane."""
-    by_job_type: dict[StageName, dict[TaskStatus, int]]
-    """Rows that are not final, by stage."""
-    oldest_waiting_seconds: dict[str, float | None]
-    """How long the oldest due row of each lane has waited; null when none is due."""
-    living: int
-    """Rows that are not final."""
-    total: int
-    """All rows."""
-
-
 class JobAnswer(Envelope[Job]):
     """One job, stage by stage."""
 
@@ -187,7 +173,3 @@ class JobsPage(CursorPage[JobSummary]):
 
 class QueuePage(CursorPage[QueueItem]):
     """Queue rows, newest first."""
-
-
-class QueueStatsAnswer(Envelope[QueueStats]):
-    """Queue rows, counted."""

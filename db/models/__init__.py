@@ -13,6 +13,7 @@ from db.models.queue import (
     ProcessingJob,
     QueueRow,
     Resolution,
+    StewardMark,
     Worker,
     WorkerState,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "QueueRow",
     "Resolution",
     "SearchDocument",
+    "StewardMark",
     "Thumbnail",
     "Worker",
     "WorkerState",

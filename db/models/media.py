@@ -34,6 +34,14 @@ class MediaItem(SoftDeleted, Touched, Base):
             postgresql_where="duplicate_of_id IS NOT NULL",
         ),
         Index("ix_media_items_entity", "entity_type", "entity_id", postgresql_where="entity_id IS NOT NULL"),
+        # Ordered by the keys' bytes, as S3's listing of the bucket is, with which it is compared.
+        Index(
+            "ix_media_items_living_key",
+            "bucket",
+            "key",
+            postgresql_ops={"key": "varchar_pattern_ops"},
+            postgresql_where="deleted_at IS NULL",
+        ),
     )
 
     id: Mapped[UuidKey]
@@ -73,7 +81,10 @@ class Thumbnail(Base):
     """
 
     __tablename__ = "thumbnails"
-    __table_args__ = (UniqueConstraint("media_item_id", "size_variant"),)
+    __table_args__ = (
+        UniqueConstraint("media_item_id", "size_variant"),
+        Index("ix_thumbnails_file_reference", "file_reference"),
+    )
 
     thumbnail_id: Mapped[UuidKey]
     entity_type: Mapped[str]

@@ -8,21 +8,32 @@ the steward where that was lost. Every writer locks the job's row first, then qu
 from db.queue.claim import (
     Answer,
     Claimed,
-    Exhausted,
     Final,
     Leased,
     NotDue,
+    Overdue,
     Paused,
     Pending,
     Unknown,
     asset_of,
     claim,
 )
-from db.queue.control import cancel_job, cancel_row, pause_lane, resume_lane, retry_job
+from db.queue.control import cancel_job, cancel_row, change_priority, retry_job
+from db.queue.due import forget_publication, overtaken, unpublished, waiting_since
 from db.queue.enqueue import active_job_id, due_row, enqueue
-from db.queue.letters import keep_foreign, mark_copied, without_copy
+from db.queue.held import heartbeat, release_held
+from db.queue.lanes import pause_lane, resume_lane, unpublished_in
+from db.queue.letters import (
+    Redriven,
+    Resend,
+    keep_foreign,
+    mark_copied,
+    purge_letter,
+    redrive_letter,
+    without_copy,
+)
 from db.queue.publish import SQS_MAX_DELAY, Ticket, give_back, win_copy, win_ticket
-from db.queue.rescue import expired, release_expired, unpublished, waiting_since
+from db.queue.rescue import charge_undelivered, expired, held_tokens, release_expired
 from db.queue.settle import Again, Cost, Effect, Fenced, GaveUp, Settled, complete, fail
 
 __all__ = [
@@ -32,14 +43,16 @@ __all__ = [
     "Claimed",
     "Cost",
     "Effect",
-    "Exhausted",
     "Fenced",
     "Final",
     "GaveUp",
     "Leased",
     "NotDue",
+    "Overdue",
     "Paused",
     "Pending",
+    "Redriven",
+    "Resend",
     "Settled",
     "Ticket",
     "Unknown",
@@ -47,20 +60,30 @@ __all__ = [
     "asset_of",
     "cancel_job",
     "cancel_row",
+    "change_priority",
+    "charge_undelivered",
     "claim",
     "complete",
     "due_row",
     "enqueue",
     "expired",
     "fail",
+    "forget_publication",
     "give_back",
+    "heartbeat",
+    "held_tokens",
     "keep_foreign",
     "mark_copied",
+    "overtaken",
     "pause_lane",
+    "purge_letter",
+    "redrive_letter",
     "release_expired",
+    "release_held",
     "resume_lane",
     "retry_job",
     "unpublished",
+    "unpublished_in",
     "waiting_since",
     "win_copy",
     "win_ticket",

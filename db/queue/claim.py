@@ -12,7 +12,6 @@ from sqlalchemy.orm import Session
 
 from db.models import TOKEN, Attempt, MediaItem, PausedLane, ProcessingJob, QueueRow
 from db.models.base import is_in
-from db.queue.rescue import release_expired
 from pipeline.stages.base import Asset
 from pipeline.states import DUE, FINAL, JobStatus, TaskStatus, sources_of
 
@@ -64,8 +63,8 @@ class Paused:
 
 
 @dataclass(frozen=True, slots=True)
-class Exhausted:
-    """Its last process died like those before: this call has failed the row as ``worker_lost``."""
+class Overdue:
+    """Its lease has ended, and the steward has not judged it yet; it publishes the row when it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,7 @@ class Unknown:
     """No row has this id: not ours."""
 
 
-Answer = Claimed | Final | NotDue | Leased | Pending | Paused | Exhausted | Unknown
+Answer = Claimed | Final | NotDue | Leased | Overdue | Pending | Paused | Unknown
 
 
 def claim(session: Session, row_id: UUID, *, worker: str, lease: timedelta) -> Answer:
@@ -84,13 +83,9 @@ def claim(session: Session, row_id: UUID, *, worker: str, lease: timedelta) -> A
     found = _look(session, row_id)
     if found is None:
         return Unknown()
-    if _lease_is_over(found) and release_expired(session, row_id, found.row.token):
-        found = _look(session, row_id) or found
-        if found.row.status == TaskStatus.FAILED:
-            return Exhausted()
     row, job, item, paused, now = found
     if row.status not in DUE or row.available_at > now:
-        return _why_not(session, row)
+        return _why_not(session, found)
     if paused:
         _unpublish(session, row_id)
         return Paused()
@@ -120,24 +115,22 @@ def _look(session: Session, row_id: UUID) -> _Found | None:
     return None if found is None else _Found(*found)
 
 
-def _why_not(session: Session, row: QueueRow) -> Answer:
+def _why_not(session: Session, found: _Found) -> Answer:
+    row = found.row
     if row.status in DUE:
         return NotDue(row.available_at, row.published_at)
     if row.status in FINAL:
         return Final(_unpublished_successor(session, row))
     if row.status == TaskStatus.PROCESSING and row.lease_expires_at is not None:
-        return Leased(row.lease_expires_at, row.published_at)
+        over = row.lease_expires_at <= found.now
+        return Overdue() if over else Leased(row.lease_expires_at, row.published_at)
     return Pending()
 
 
 def _overtaken(session: Session, row_id: UUID) -> Answer:
     """Somebody was faster between our look and our move: say what is true now, without a second try."""
     found = _look(session, row_id)
-    return Unknown() if found is None else _why_not(session, found.row)
-
-
-def _lease_is_over(found: _Found) -> bool:
-    return found.row.lease_expires_at is not None and found.row.lease_expires_at <= found.now
+    return Unknown() if found is None else _why_not(session, found)
 
 
 def _start(session: Session, job_id: UUID) -> None:

@@ -44,6 +44,73 @@ def upgrade() -> None:
         unique=False,
         postgresql_where="completed_at IS NOT NULL",
     )
+    _create_steward_marks()
+    _prepare_for_millions()
+
+
+def _create_steward_marks() -> None:
+    op.create_table(
+        "steward_marks",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("value", sa.String(), server_default="", nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_steward_marks")),
+    )
+    op.create_index(
+        "ix_media_items_living_key",
+        "media_items",
+        ["bucket", "key"],
+        unique=False,
+        postgresql_ops={"key": "varchar_pattern_ops"},
+        postgresql_where="deleted_at IS NULL",
+    )
+    op.create_index("ix_thumbnails_file_reference", "thumbnails", ["file_reference"], unique=False)
+
+
+VACUUM = {
+    "autovacuum_vacuum_scale_factor": "0.02",
+    "autovacuum_vacuum_threshold": "2000",
+    "autovacuum_analyze_scale_factor": "0.02",
+    "autovacuum_analyze_threshold": "2000",
+}
+STORAGE = {
+    "processing_jobs": VACUUM,
+    "processing_queue": {"fillfactor": "85", **VACUUM},
+    "processing_attempts": {"fillfactor": "85", **VACUUM},
+}
+LISTED_BY = (("processing_queue", "queue"), ("processing_queue", "job_type"), ("processing_jobs", "workflow_type"))
+
+
+def _prepare_for_millions() -> None:
+    """Index what people list by, take the lease out of the indexes, vacuum by the thousand."""
+    for table, column in LISTED_BY:
+        op.create_index(f"ix_{table}_{column}_id", table, [column, "id"], unique=False)
+    op.drop_index("ix_processing_queue_leases", table_name="processing_queue")
+    op.create_index(
+        "ix_processing_queue_at_work",
+        "processing_queue",
+        ["worker"],
+        unique=False,
+        postgresql_where="status = 'processing'",
+    )
+    for table, options in STORAGE.items():
+        told = ", ".join(f"{name} = {value}" for name, value in options.items())
+        op.execute(f"ALTER TABLE {table} SET ({told})")
+
+
+def _take_millions_back() -> None:
+    for table, options in STORAGE.items():
+        op.execute(f"ALTER TABLE {table} RESET ({', '.join(options)})")
+    op.drop_index("ix_processing_queue_at_work", table_name="processing_queue")
+    op.create_index(
+        "ix_processing_queue_leases",
+        "processing_queue",
+        ["lease_expires_at"],
+        unique=False,
+        postgresql_where="status = 'processing'",
+    )
+    for table, column in LISTED_BY:
+        op.drop_index(f"ix_{table}_{column}_id", table_name=table)
 
 
 def _replace_outcomes(more: str) -> None:
@@ -76,6 +143,10 @@ def _extend_dead_letters() -> None:
 
 def downgrade() -> None:
     """Take back. Attempts that were given back become cancelled ones: the older release knows no other word."""
+    _take_millions_back()
+    op.drop_index("ix_thumbnails_file_reference", table_name="thumbnails")
+    op.drop_index("ix_media_items_living_key", table_name="media_items")
+    op.drop_table("steward_marks")
     op.drop_index("ix_processing_jobs_completed_at", table_name="processing_jobs")
     op.drop_index("ix_dead_letters_open", table_name="dead_letters")
     op.drop_index("ix_dead_letters_created_at", table_name="dead_letters")

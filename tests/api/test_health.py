@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
 from api.app import create_app
+from db import queue
 from db.models import DeadLetterReason
 from db.session import Sessions
 from pipeline.settings import Settings
@@ -38,7 +39,7 @@ def test_health_asks_nobody(own_logging: None, aws: Settings) -> None:
 def test_ready_tells_how_long_each_dependency_took(api: TestClient) -> None:
     told = data_of(api.get("/ready"))
     assert told["ready"] is True
-    assert set(told["checks"]) == {"database", "queues", "bucket"}
+    assert set(told["checks"]) == {"database", "queues", "bucket", "room"}
     for check in told["checks"].values():
         assert (check["ok"], check["error"]) == (True, None)
         assert check["latency_ms"] > 0
@@ -71,6 +72,17 @@ def test_ready_waits_for_nobody_for_long(own_logging: None, aws: Settings, datab
             checks = data_of(client.get("/ready"), 503)["checks"]
     assert [checks[name]["ok"] for name in ("database", "queues", "bucket")] == [True, False, False]
     assert checks["bucket"]["error"] == "No answer within 3 s."
+
+
+def test_ready_says_which_worker_has_no_room(api: TestClient, sessions: Sessions) -> None:
+    now = factories.now()
+    with sessions.begin() as session:
+        factories.add_worker(session, "fine")
+        factories.add_worker(session, "full", state="no_room", reason="41 MB are free on its disk.")
+        factories.add_worker(session, "gone", state="no_room", last_seen_at=now - timedelta(minutes=5))
+    told = data_of(api.get("/ready"), 503)
+    assert told["checks"]["room"]["error"] == "full:1: 41 MB are free on its disk."
+    assert {name for name, check in told["checks"].items() if not check["ok"]} == {"room"}
 
 
 def test_metrics_count_requests_by_route(api: TestClient, sessions: Sessions) -> None:
@@ -117,6 +129,39 @@ def test_metrics_tell_the_queues_as_they_are(api: TestClient, sessions: Sessions
     assert value("queue_oldest_waiting_seconds", queue="express") == 0
     assert value("dead_letters", reason="permanent_error") == 2
     assert value("dead_letters", reason="not_ours") == 1
+
+
+def test_metrics_tell_the_workers_the_pauses_and_the_open_letters(
+    api: TestClient, sessions: Sessions
+) -> None:
+    now = factories.now()
+    with sessions.begin() as session:
+        factories.add_worker(session, "one")
+        factories.add_worker(session, "full", state="no_room")
+        factories.add_worker(session, "gone", last_seen_at=now - timedelta(minutes=5))
+        queue.pause_lane(session, "bulk", actor="ada")
+        factories.add_dead_letter(session, job_type="metadata")
+        factories.add_dead_letter(
+            session, job_type="metadata", resolution="purged", resolved_at=now, resolved_by="ada"
+        )
+        factories.add_dead_letter(session, reason=DeadLetterReason.NOT_OURS, error_code="NOT_OURS")
+    found = samples(api.get("/metrics").text)
+
+    def values(name: str) -> dict[frozenset[tuple[str, str]], float]:
+        return {labels: value for (each, labels), value in found.items() if each == f"dailies_{name}"}
+
+    states = {dict(labels)["state"]: value for labels, value in values("workers").items()}
+    assert states == {"running": 1, "no_room": 1, "lost": 1, "stopping": 0, "stopped": 0}
+    assert {dict(labels)["queue"]: value for labels, value in values("queue_paused").items()} == {
+        "express": 0,
+        "standard": 0,
+        "bulk": 1,
+        "heavy": 0,
+    }
+    assert values("dead_letters_open") == {
+        frozenset({("job_type", "metadata"), ("error_code", "BAD_INPUT")}): 1,
+        frozenset({("job_type", ""), ("error_code", "NOT_OURS")}): 1,
+    }
 
 
 def test_metrics_survive_a_database_that_is_away(own_logging: None, aws: Settings) -> None:

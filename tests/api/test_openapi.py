@@ -13,6 +13,21 @@ ENDPOINTS = {
     ("post", "/api/v1/jobs"),
     ("get", "/api/v1/jobs"),
     ("get", "/api/v1/jobs/{job_id}"),
+    ("post", "/api/v1/jobs/{job_id}/cancel"),
+    ("post", "/api/v1/jobs/{job_id}/retry"),
+    ("post", "/api/v1/jobs/{job_id}/priority"),
+    ("post", "/api/v1/jobs/retry"),
+    ("get", "/api/v1/dlq"),
+    ("get", "/api/v1/dlq/groups"),
+    ("get", "/api/v1/dlq/{dead_letter_id}"),
+    ("delete", "/api/v1/dlq/{dead_letter_id}"),
+    ("post", "/api/v1/dlq/redrive"),
+    ("get", "/api/v1/queues"),
+    ("post", "/api/v1/queues/{name}/pause"),
+    ("post", "/api/v1/queues/{name}/resume"),
+    ("get", "/api/v1/workers"),
+    ("get", "/api/v1/reconcile"),
+    ("post", "/api/v1/reconcile"),
     ("get", "/api/v1/queue"),
     ("get", "/api/v1/queue/stats"),
     ("get", "/api/v1/media-items"),
@@ -58,7 +73,8 @@ def test_every_operation_under_the_version_tells_its_errors_in_the_envelope(docu
     for (method, path), operation in operations(document).items():
         if not path.startswith("/api/v1"):
             continue
-        expected = {"422", "500", "503"} | ({"404"} if "{" in path or method == "post" else set())
+        names_one = "{" in path or (method, path) == ("post", "/api/v1/jobs")
+        expected = {"422", "500", "503"} | ({"404"} if names_one else set())
         assert expected <= set(operation["responses"]), path
         for status in expected:
             schema = operation["responses"][status]["content"]["application/json"]["schema"]
@@ -74,7 +90,8 @@ def test_answers_are_named_after_what_they_hold(document: dict[str, Any]) -> Non
 
 def test_parameters_are_told_in_snake_case_with_their_choices(document: dict[str, Any]) -> None:
     parameters = {each["name"]: each for each in document["paths"]["/api/v1/jobs"]["get"]["parameters"]}
-    assert set(parameters) == {"limit", "cursor", "status", "workflow_type", "media_item_id"}
+    names = {"limit", "cursor", "status", "workflow_type", "media_item_id", "error_code", "key_prefix"}
+    assert set(parameters) == names
     assert parameters["limit"]["description"]
     assert "failed" in json.dumps(document["components"]["schemas"]["JobStatus"])
 
@@ -83,6 +100,12 @@ def test_new_job_has_an_example_that_is_accepted(document: dict[str, Any], api: 
     schema = document["components"]["schemas"]["NewJob"]
     response = api.post("/api/v1/jobs", json=schema["examples"][0])
     assert response.status_code == 404, "understood, and there is no such item"
+
+
+def test_examples_of_what_people_may_do_are_accepted(document: dict[str, Any], api: TestClient) -> None:
+    for name, path in (("RetryJobs", "jobs/retry"), ("Redrive", "dlq/redrive")):
+        for example in document["components"]["schemas"][name]["examples"]:
+            assert api.post(f"/api/v1/{path}", json=example).status_code == 200, example
 
 
 def test_docs_page_is_there(api: TestClient) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
@@ -12,16 +13,18 @@ import pytest
 from celery import Celery
 from sqlalchemy import select
 
-from db import queue
+from db import marks, queue
 from db.models import DeadLetter, MediaItem
 from db.session import Sessions
-from pipeline.queues import LANES, Queue
+from pipeline.queues import Queue
 from pipeline.settings import Settings
 from pipeline.states import TaskStatus
 from tasks import broker, dispatch
 from tasks.app import make_app
-from tasks.broker import ALIVE_TAG, STALE_AFTER, is_ephemeral, sweep
-from tasks.queues import aws_client, sqs_name
+from tasks.broker import ALIVE_TAG, is_ephemeral
+from tasks.queues import aws_client
+from tasks.sweep import sweep
+from tests.factories import now
 from tests.images import detailed, encoded
 from tests.support import due, new_job, purge, statuses, wait_until, worker_process
 
@@ -199,7 +202,9 @@ def test_revoke_of_what_is_no_row_harms_nothing(app: Celery) -> None:
 
 
 @pytest.mark.usefixtures("worker")
-def test_ephemeral_queues_are_marked_and_the_living_stay(app: Celery, aws: Settings, sqs: SQSClient) -> None:
+def test_ephemeral_queues_are_marked_and_the_living_stay(
+    app: Celery, aws: Settings, sqs: SQSClient, sessions: Sessions
+) -> None:
     with Capture(app) as capture:
         wait_until(lambda: any(event["type"] == "worker-heartbeat" for event in capture.events))
         marked = _ephemeral(sqs, aws)
@@ -209,68 +214,15 @@ def test_ephemeral_queues_are_marked_and_the_living_stay(app: Celery, aws: Setti
         assert control
         assert all(0 <= time.time() - float(marked[name]) < 120 for name in (*events, *control))
 
-        assert sweep(aws, now=time.time() + STALE_AFTER / 2) == []
+        with sessions.begin() as session:  # looked at long ago, and marked since
+            for name in marked:
+                marks.put(session, marks.EPHEMERAL + name, "0", at=now() - timedelta(hours=1))
+            marks.put(session, marks.SWEPT)
+        assert sweep(aws, sessions) == []
 
         assert _ephemeral(sqs, aws).keys() >= set(marked)
         assert set(marked) & _subscribed(aws) >= set(control)
     assert app.control.inspect(timeout=5, destination=["watched@here"]).ping()
-
-
-def test_stale_queue_and_its_subscription_are_swept(aws: Settings, sqs: SQSClient) -> None:
-    place = aws.model_copy(update={"queue_prefix": f"swept-{aws.queue_prefix}"})
-    sns = aws_client(place, "sns")
-    topic = sns.create_topic(Name=f"{place.queue_prefix}celeryev")["TopicArn"]
-    now = time.time()
-    ages = {"celeryev-old": STALE_AFTER + 60, "celeryev-new": 5, "x-celery-pidbox": STALE_AFTER * 9}
-    for name, age in ages.items():
-        _queue(sqs, sns, topic, place.queue_prefix + name, {ALIVE_TAG: str(int(now - age))})
-    _queue(sqs, sns, topic, f"{place.queue_prefix}celeryev-of-another-kombu", {})
-
-    deleted = sweep(place, now=now)
-
-    assert sorted(deleted) == [f"{place.queue_prefix}celeryev-old", f"{place.queue_prefix}x-celery-pidbox"]
-    kept = {f"{place.queue_prefix}celeryev-new", f"{place.queue_prefix}celeryev-of-another-kombu"}
-    assert _ephemeral(sqs, place).keys() == kept
-    assert {name for name in _subscribed(place) if name.startswith(place.queue_prefix)} == kept
-    assert sweep(place, now=now) == []
-    sns.close()
-
-
-def test_sweep_leaves_our_own_queues_and_other_peoples_subscriptions(aws: Settings, sqs: SQSClient) -> None:
-    sns = aws_client(aws, "sns")
-    alarms = sns.create_topic(Name=f"{aws.queue_prefix}alarms")["TopicArn"]
-    sns.subscribe(TopicArn=alarms, Protocol="email", Endpoint="operator@example.com")
-    sns.subscribe(TopicArn=alarms, Protocol="sqs", Endpoint="arn:aws:sqs:us-east-1:111111111111:pager")
-    for lane in Queue:
-        url = sqs.get_queue_url(QueueName=sqs_name(aws, lane))["QueueUrl"]
-        sqs.tag_queue(QueueUrl=url, Tags={ALIVE_TAG: "1"})  # whatever is written on them
-
-    assert not set(sweep(aws, now=time.time())) & {sqs_name(aws, lane) for lane in Queue}
-
-    for lane in LANES:
-        assert sqs.get_queue_url(QueueName=sqs_name(aws, lane))["QueueUrl"]
-    left = sns.list_subscriptions_by_topic(TopicArn=alarms)["Subscriptions"]
-    assert {one["Protocol"] for one in left} == {"email", "sqs"}
-    sns.delete_topic(TopicArn=alarms)
-    sns.close()
-
-
-def test_sweep_of_one_environment_leaves_the_others(aws: Settings, sqs: SQSClient) -> None:
-    theirs = aws.model_copy(update={"queue_prefix": f"other-{aws.queue_prefix}"})
-    name = f"{theirs.queue_prefix}celeryev-old"
-    sns = aws_client(aws, "sns")
-    topic = sns.create_topic(Name=f"{theirs.queue_prefix}celeryev")["TopicArn"]
-    _queue(sqs, sns, topic, name, {ALIVE_TAG: "1"})
-    assert name not in sweep(aws, now=time.time())
-    assert name in _subscribed(aws)
-    assert sweep(theirs, now=time.time()) == [name]
-    sns.close()
-
-
-def _queue(sqs: SQSClient, sns: Any, topic: str, name: str, tags: dict[str, str]) -> None:
-    url = sqs.create_queue(QueueName=name, tags=tags)["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
 
 
 def test_app_is_made_as_the_design_says(aws: Settings) -> None:

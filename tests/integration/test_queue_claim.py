@@ -41,11 +41,12 @@ def _claim(session: Session, row_id: UUID) -> queue.Answer:
 
 
 def _crash(session: Session, job: ProcessingJob, times: int) -> QueueRow:
-    """Let the process that works on a job's row die ``times`` times; the last lease is over, unreleased."""
+    """Let the process that works on a job's row die ``times`` times, each found by the steward."""
     row_id = due(session, job.id)
     for _ in range(times):
-        claimed(session, row_id)
+        token = claimed(session, row_id).token
         expire(session, row_id)
+        assert queue.release_expired(session, row_id, token)
     return row_of(session, job.id, session.get_one(QueueRow, row_id).job_type)
 
 
@@ -167,12 +168,15 @@ def test_pause_of_one_lane_leaves_the_others_alone(session: Session) -> None:
     claimed(session, due(session, new_job(session, priority=9).id))
 
 
-def test_expired_lease_is_claimed_again_at_the_cost_of_a_crash(session: Session) -> None:
+def test_expired_lease_is_left_to_the_steward_and_claimed_after_it(session: Session) -> None:
     job = new_job(session)
     row_id = due(session, job.id)
     first = claimed(session, row_id)
     expire(session, row_id)
 
+    assert _claim(session, row_id) == queue.Overdue()
+    assert row_of(session, job.id, StageName.INGEST).crashes == 0
+    assert queue.release_expired(session, row_id, first.token)
     second = claimed(session, row_id, worker="host:8")
 
     row = row_of(session, job.id, StageName.INGEST)
@@ -182,23 +186,10 @@ def test_expired_lease_is_claimed_again_at_the_cost_of_a_crash(session: Session)
     assert (lost.outcome, lost.error_code) == (Outcome.LOST, "LEASE_EXPIRED")
 
 
-def test_expired_lease_in_a_paused_lane_is_released_and_not_claimed(session: Session) -> None:
-    job = new_job(session)
-    row_id = due(session, job.id)
-    claimed(session, row_id)
-    expire(session, row_id)
-    queue.pause_lane(session, Queue.STANDARD, actor="operator")
-
-    assert _claim(session, row_id) == queue.Paused()
-    assert row_of(session, job.id, StageName.INGEST).status == TaskStatus.QUEUED
-
-
 def test_row_whose_processes_always_die_is_failed_with_its_job(session: Session) -> None:
     job = new_job(session, max_crashes=2)
     advance(session, job.id, to=StageName.METADATA)
     row = _crash(session, job, times=2)
-
-    assert _claim(session, row.id) == queue.Exhausted()
 
     done, left = [TaskStatus.COMPLETED] * 2, [TaskStatus.CANCELLED] * 3
     assert statuses(session, job.id) == [*done, TaskStatus.FAILED, *left]
@@ -238,15 +229,11 @@ def test_tokens_grow_over_all_rows(session: Session) -> None:
     assert tokens == sorted(set(tokens))
 
 
-@pytest.mark.parametrize(("kind", "times"), [("queued", 20), ("expired", 10)])
-def test_of_sixteen_racers_one_claims_the_row(sessions: Sessions, kind: str, times: int) -> None:
-    for _ in range(times):
+def test_of_sixteen_racers_one_claims_the_row(sessions: Sessions) -> None:
+    for _ in range(20):
         with sessions.begin() as session:
             job = new_job(session)
             row_id = due(session, job.id)
-            if kind == "expired":
-                claimed(session, row_id, worker="dead")
-                expire(session, row_id)
 
         def race(number: int, row_id: UUID = row_id) -> queue.Answer:
             with sessions.begin() as session:
@@ -259,7 +246,7 @@ def test_of_sixteen_racers_one_claims_the_row(sessions: Sessions, kind: str, tim
         assert sum(isinstance(answer, queue.Leased) for answer in answers) == RACERS - 1
         with sessions() as session:
             row = row_of(session, job.id, StageName.INGEST)
-            assert (row.token, row.crashes) == (winners[0].token, int(kind == "expired"))
+            assert (row.token, row.crashes) == (winners[0].token, 0)
             attempts = session.scalars(select(Attempt.token).where(Attempt.row_id == row_id))
             assert max(attempts) == winners[0].token
 

@@ -7,15 +7,25 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from db import queue
-from db.models import Attempt, AuditEntry, MediaItem, Outcome, PausedLane, ProcessingJob, QueueRow
+from db.models import (
+    Attempt,
+    AuditEntry,
+    DeadLetter,
+    MediaItem,
+    Outcome,
+    PausedLane,
+    ProcessingJob,
+    QueueRow,
+)
 from db.session import Sessions
 from pipeline.errors import ConflictError, InvalidRequestError, NotFoundError, PermanentStageError
-from pipeline.queues import Queue
+from pipeline.queues import Queue, lane_for
 from pipeline.states import JobStatus, TaskStatus
-from pipeline.workflows import StageName
-from tests.factories import add_item, add_job, now
+from pipeline.workflows import StageName, stages_of
+from tests.factories import add_dead_letter, add_item, add_job, now
 from tests.support import (
     COST,
+    LEASE,
     POLICY,
     SLOW,
     advance,
@@ -188,6 +198,72 @@ def test_retry_from_a_stage_that_the_workflow_has_not_is_refused(session: Sessio
     assert caught.value.field == "stage"
 
 
+def test_retry_resolves_the_letters_of_its_job_and_no_other(session: Session) -> None:
+    job, other = _failed_at(session, StageName.METADATA), _failed_at(session, StageName.METADATA)
+    purged = add_dead_letter(
+        session, job_id=job.id, resolution="purged", resolved_at=now(), resolved_by="grace"
+    )
+    _retry(session, job)
+    letters = session.scalars(select(DeadLetter).execution_options(populate_existing=True)).all()
+    assert {(letter.job_id, letter.resolution, letter.resolved_by) for letter in letters} == {
+        (job.id, "redriven", "ada"),
+        (purged.job_id, "purged", "grace"),
+        (other.id, None, None),
+    }
+    assert {letter.job_id for letter in queue.without_copy(session, limit=10)} == {other.id}
+
+
+def test_of_eight_redrives_of_a_letter_one_wins(sessions: Sessions) -> None:
+    with sessions.begin() as session:
+        job = _failed_at(session, StageName.INGEST)
+        letter = session.scalars(select(DeadLetter)).one()
+
+    def redrive(number: int) -> str:
+        try:
+            with sessions.begin() as session:
+                queue.redrive_letter(session, letter.id, actor=f"operator-{number}")
+        except ConflictError as error:
+            return error.code
+        return "won"
+
+    assert sorted(in_threads(8, redrive)) == [*["ALREADY_RESOLVED"] * 7, "won"]
+    with sessions() as session:
+        assert session.get_one(ProcessingJob, job.id).status == JobStatus.QUEUED
+
+
+def test_letter_of_a_job_that_failed_again_is_the_only_open_one(session: Session) -> None:
+    job = _failed_at(session, StageName.INGEST)
+    first = session.scalars(select(DeadLetter.id)).one()
+    queue.redrive_letter(session, first, actor="ada")
+    queue.fail(session, claimed(session, due(session, job.id)), BAD, POLICY, cost=COST)
+    (left,) = session.scalars(select(DeadLetter).where(DeadLetter.resolved_at.is_(None)))
+    assert (left.job_id, left.id != first) == (job.id, True)
+    with pytest.raises(ConflictError) as caught:
+        queue.redrive_letter(session, first, actor="ada")
+    assert caught.value.code == "ALREADY_RESOLVED"
+
+
+def test_priority_and_claim_at_once_leave_a_row_that_one_worker_has(sessions: Sessions) -> None:
+    with sessions.begin() as session:
+        job_id = new_job(session, priority=1).id
+        row_id = due(session, job_id)
+
+    def work(number: int) -> bool:
+        with sessions.begin() as session:
+            if number % 2:
+                return not queue.change_priority(session, job_id, 4 + number, actor="ada")
+            answer = queue.claim(session, row_id, worker="worker@test", lease=LEASE)
+            return isinstance(answer, queue.Claimed)
+
+    assert sum(in_threads(6, work)) == 1
+    with sessions() as session:
+        queues = [row_of(session, job_id, stage).queue for stage in stages_of("ingest")]
+        assert queues[0] in {Queue.BULK, Queue.STANDARD, Queue.EXPRESS}
+        assert len(set(queues[1:])) == 1
+        assert queues[1] == lane_for(session.get_one(ProcessingJob, job_id).priority)
+        assert broken_promises(session, [job_id]) == []
+
+
 def test_of_eight_retries_one_wins(sessions: Sessions) -> None:
     with sessions.begin() as session:
         job = _failed_at(session, StageName.INGEST)
@@ -251,9 +327,13 @@ def test_pausing_twice_is_pausing_once(session: Session) -> None:
     lane = session.scalars(select(PausedLane)).one()
     assert (lane.queue, lane.paused_by, lane.reason) == (Queue.BULK, "ada", "backfill")
     for _ in range(2):
-        queue.resume_lane(session, Queue.BULK)
-    session.flush()
+        queue.resume_lane(session, Queue.BULK, actor="grace", reason="done")
     assert session.scalars(select(PausedLane)).all() == []
+    told = session.scalars(select(AuditEntry).where(AuditEntry.entity_type == "queue"))
+    assert {(each.action, each.actor, each.details["reason"]) for each in told} == {
+        ("queue_paused", "ada", "backfill"),
+        ("queue_resumed", "grace", "done"),
+    }
 
 
 def test_of_eight_that_pause_a_lane_at_once_all_succeed(sessions: Sessions) -> None:

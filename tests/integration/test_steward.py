@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +10,7 @@ from pydantic import SecretStr
 from sqlalchemy import func, select, text, update
 
 from db import queue
-from db.models import AuditEntry, DeadLetter, QueueRow
+from db.models import AuditEntry, QueueRow
 from db.session import Sessions, advisory_lock
 from pipeline.errors import NotOursError
 from pipeline.queues import Queue
@@ -20,8 +19,9 @@ from pipeline.states import TaskStatus
 from tasks.process import Stop
 from tasks.queues import Queues
 from tasks.runtime import Runtime, build
-from tasks.steward import ADVISORY_LOCK, Steward
+from tasks.steward import ADVISORY_LOCK, POOL_SIZE, Steward
 from tests.factories import now
+from tests.integration.conftest import in_view
 from tests.support import claimed, due, expire, in_threads, new_job
 
 T = TaskStatus
@@ -29,17 +29,13 @@ MINUTE = timedelta(minutes=1)
 
 
 @pytest.fixture
-def runtime(sessions: Sessions, empty_queues: Settings) -> Iterator[Runtime]:
-    runtime = build(empty_queues, pool_size=2)
-    yield runtime
-    runtime.engine.dispose()
+def runtime(stewards: Runtime) -> Runtime:
+    return stewards
 
 
 @pytest.fixture
-def queues(empty_queues: Settings) -> Iterator[Queues]:
-    queues = Queues(empty_queues)
-    yield queues
-    queues.client.close()
+def queues(sqs_queues: Queues) -> Queues:
+    return sqs_queues
 
 
 def _row(sessions: Sessions, **values: Any) -> UUID:
@@ -85,7 +81,7 @@ def test_paused_lane_is_left_alone_until_it_is_resumed(
     with sessions.begin() as session:
         queue.resume_lane(session, Queue.STANDARD)
     assert Steward(runtime).publish_lost() == 1
-    assert Steward(runtime).publish_due() == 1
+    assert Steward(runtime).publish_due() == 2
     assert all(_read(sessions, row_id).published_at for row_id in rows)
     assert queues.waiting(Queue.STANDARD) == 2
 
@@ -95,6 +91,7 @@ def test_row_whose_message_was_lost_is_published_again(
 ) -> None:
     _row(sessions, available_at=now() - 9 * MINUTE, published_at=now() - 9 * MINUTE)
     assert Steward(runtime).publish_lost() == 1
+    assert Steward(runtime).publish_due() == 1
     assert Steward(runtime).publish_lost() == 0
     assert queues.waiting(Queue.STANDARD) == 1
 
@@ -113,6 +110,63 @@ def test_long_backlog_is_not_multiplied(runtime: Runtime, sessions: Sessions, qu
     assert queues.waiting(Queue.STANDARD) == 3
 
 
+def _working(sessions: Sessions, *, published: datetime, started: datetime) -> UUID:
+    """A row that is being processed."""
+    row_id = _row(sessions)
+    with sessions.begin() as session:
+        claimed(session, row_id)
+        session.execute(
+            update(QueueRow)
+            .where(QueueRow.id == row_id)
+            .values(published_at=published, started_at=started, available_at=published)
+        )
+    return row_id
+
+
+def test_row_that_others_overtook_gets_a_copy_once(
+    runtime: Runtime, sessions: Sessions, queues: Queues
+) -> None:
+    steward = Steward(runtime)
+    _row(sessions)
+    steward.publish_due()  # the queue is not empty
+    old = now() - 9 * MINUTE
+    rows = [_row(sessions, available_at=old, published_at=old + n * MINUTE) for n in (0, 1, 6)]
+    _working(sessions, published=old + 5 * MINUTE, started=now())
+
+    assert steward.publish_lost() == 2
+    assert steward.publish_lost() == 0
+
+    assert [
+        _read(sessions, row_id).published_at == old + n * MINUTE
+        for row_id, n in zip(rows, (0, 1, 6), strict=True)
+    ] == [
+        False,
+        False,
+        True,
+    ]
+    assert queues.waiting(Queue.STANDARD) == 3
+
+
+def test_backlog_that_moves_in_its_order_is_left_alone(
+    runtime: Runtime, sessions: Sessions, queues: Queues
+) -> None:
+    """Also when a working row got a copy meanwhile, and when another lane is faster."""
+    steward = Steward(runtime)
+    old = now() - 60 * MINUTE
+    for minute in range(5, 50, 9):
+        _row(sessions, available_at=old, published_at=old + minute * MINUTE)
+    _working(sessions, published=old + 6 * MINUTE, started=now())
+    copied = _working(sessions, published=now(), started=now() - 5 * MINUTE)
+    express = _working(sessions, published=now() - MINUTE, started=now())
+    with sessions.begin() as session:
+        session.execute(update(QueueRow).where(QueueRow.id == express).values(queue=Queue.EXPRESS))
+    _row(sessions)
+    steward.publish_due()
+    assert steward.publish_lost() == 0
+    assert queues.waiting(Queue.STANDARD) == 1
+    assert _read(sessions, copied).status == T.PROCESSING
+
+
 def test_two_stewards_send_one_message(runtime: Runtime, sessions: Sessions, queues: Queues) -> None:
     """Every step is safe without the lock that usually lets one steward work."""
     for _ in range(3):
@@ -122,40 +176,14 @@ def test_two_stewards_send_one_message(runtime: Runtime, sessions: Sessions, que
     in_threads(2, lambda number: stewards[number].publish_due())
     assert queues.waiting(Queue.STANDARD) == 3
     queues.client.purge_queue(QueueUrl=queues.url(Queue.STANDARD))
-    in_threads(2, lambda number: stewards[number].publish_lost())
-    assert queues.waiting(Queue.STANDARD) == 3
-
-
-def test_expired_leases_are_released_and_published(
-    runtime: Runtime, sessions: Sessions, queues: Queues
-) -> None:
-    row_id, holding = _row(sessions), _row(sessions)
+    old = now() - 9 * MINUTE
     with sessions.begin() as session:
-        claimed(session, row_id)
-        claimed(session, holding)
-        expire(session, row_id)
-
-    Steward(runtime).step()
-
-    row = _read(sessions, row_id)
-    assert (row.status, row.crashes, row.published_at is None) == (T.QUEUED, 1, False)
-    assert _read(sessions, holding).status == T.PROCESSING
-    assert queues.waiting(Queue.STANDARD) == 1
-
-
-def test_last_crash_is_failed_and_copied_to_the_dead_letters(
-    runtime: Runtime, sessions: Sessions, queues: Queues
-) -> None:
-    with sessions.begin() as session:
-        row_id = due(session, new_job(session, max_crashes=1).id)
-        claimed(session, row_id)
-        expire(session, row_id)
-    Steward(runtime).step()
-    assert _read(sessions, row_id).status == T.FAILED
-    with sessions() as session:
-        letter = session.scalars(select(DeadLetter)).one()
-        assert (letter.reason, letter.dead_lettered_at is None) == ("worker_lost", False)
-    assert queues.waiting(Queue.DEAD_LETTER) == 1
+        session.execute(
+            update(QueueRow).where(QueueRow.status == T.QUEUED).values(published_at=old, available_at=old)
+        )
+    assert sum(in_threads(2, lambda number: stewards[number].publish_lost())) == 6
+    in_threads(2, lambda number: stewards[number].publish_due())
+    assert queues.waiting(Queue.STANDARD) == 6
 
 
 def test_copy_of_a_dead_letter_that_was_lost_is_sent(
@@ -172,9 +200,10 @@ def test_steward_that_does_not_hold_the_lock_does_nothing(
     runtime: Runtime, sessions: Sessions, queues: Queues
 ) -> None:
     row_id = _row(sessions)
-    with advisory_lock(runtime.engine, ADVISORY_LOCK) as held:
+    publishing = ADVISORY_LOCK + 1  # each crew has a lock of its own
+    with advisory_lock(runtime.engine, publishing) as held:
         assert held
-        other = build(runtime.settings, pool_size=2)
+        other = build(runtime.settings, pool_size=POOL_SIZE)
         Steward(other).step()
         other.engine.dispose()
     assert _read(sessions, row_id).published_at is None
@@ -182,18 +211,14 @@ def test_steward_that_does_not_hold_the_lock_does_nothing(
     assert _read(sessions, row_id).published_at is not None
 
 
-def test_round_sweeps_and_makes_partitions_now_and_then(runtime: Runtime, sessions: Sessions) -> None:
-    steward = Steward(runtime)
-    steward.step()
+def test_round_makes_partitions(runtime: Runtime, sessions: Sessions) -> None:
+    Steward(runtime).step()
     with sessions() as session:
         names = session.scalars(text("SELECT relname FROM pg_class WHERE relname LIKE 'audit_log_20%'")).all()
     assert f"audit_log_{now():%Y_%m}" in names
-    assert steward.sweep_queues() == 0
 
 
-def test_broker_that_is_away_keeps_no_step_of_the_database_from_running(
-    runtime: Runtime, sessions: Sessions
-) -> None:
+def test_broker_that_is_away_keeps_no_lease_from_being_judged(runtime: Runtime, sessions: Sessions) -> None:
     row_id = _row(sessions)
     with sessions.begin() as session:
         claimed(session, row_id)
@@ -204,22 +229,25 @@ def test_broker_that_is_away_keeps_no_step_of_the_database_from_running(
             .where(QueueRow.id == lost)
             .values(available_at=now() - 9 * MINUTE, published_at=now() - 9 * MINUTE)
         )
-    away = build(runtime.settings.model_copy(update={"aws_endpoint_url": "http://127.0.0.1:9"}), pool_size=2)
-    Steward(away).step()  # asks for depths of queues, sweeps, copies: all refused
+    nowhere = {"aws_endpoint_url": "http://127.0.0.1:9"}
+    away = build(runtime.settings.model_copy(update=nowhere), pool_size=POOL_SIZE)
+    steward = Steward(away)
+    in_view(sessions)
+    steward.step()  # asks for depths of queues, lists, sweeps, copies: all refused
     away.engine.dispose()
     assert _read(sessions, row_id).status == T.QUEUED
 
 
 def test_database_that_is_away_is_waited_for(empty_queues: Settings) -> None:
     url = SecretStr("postgresql://nobody@127.0.0.1:9/nothing")
-    runtime = build(empty_queues.model_copy(update={"database_url": url}), pool_size=2)
+    runtime = build(empty_queues.model_copy(update={"database_url": url}), pool_size=POOL_SIZE)
     Steward(runtime).step()
     runtime.engine.dispose()
 
 
 def test_steward_runs_until_it_is_told_to_stop(runtime: Runtime, sessions: Sessions, queues: Queues) -> None:
     quick = build(
-        runtime.settings.model_copy(update={"steward_interval": timedelta(seconds=0.1)}), pool_size=2
+        runtime.settings.model_copy(update={"steward_interval": timedelta(seconds=0.1)}), pool_size=POOL_SIZE
     )
     stop = Stop()
     thread = threading.Thread(target=Steward(quick).run, args=(stop,))

@@ -18,7 +18,7 @@ from uuid import uuid4
 import pytest
 import urllib3
 
-from pipeline.errors import InfrastructureError, PermanentStageError
+from pipeline.errors import InfrastructureError, ObjectMissingError, PermanentStageError
 from pipeline.settings import Settings, get_settings
 from pipeline.spool import Spool
 from pipeline.stages.base import Asset
@@ -93,15 +93,15 @@ def test_ping_finds_the_buckets_or_says_which_is_missing(store: ObjectStore, aws
         assert codes(InfrastructureError, other.ping) == "STORAGE_UNAVAILABLE"
 
 
-def test_fetch_of_what_is_gone_is_permanent_and_of_a_missing_bucket_is_not(
+def test_fetch_of_what_is_gone_costs_an_attempt_and_of_a_missing_bucket_does_not(
     store: ObjectStore, spool: Spool, s3: S3Client, bucket: str
 ) -> None:
     asset = uploaded(s3, bucket, b"x")
     fetch = partial(spool.fetch, store, size_limit=LIMIT)
     s3.delete_object(Bucket=bucket, Key=asset.key, VersionId=asset.version_id or "null")
-    assert codes(PermanentStageError, lambda: fetch(asset)) == "OBJECT_MISSING"
+    assert codes(ObjectMissingError, lambda: fetch(asset)) == "OBJECT_MISSING"
     unseen = asset.model_copy(update={"version_id": None, "etag": None})
-    assert codes(PermanentStageError, lambda: fetch(unseen)) == "OBJECT_MISSING"
+    assert codes(ObjectMissingError, lambda: fetch(unseen)) == "OBJECT_MISSING"
     elsewhere = unseen.model_copy(update={"bucket": "no-such-bucket"})
     assert codes(InfrastructureError, lambda: fetch(elsewhere)) == "STORAGE_UNAVAILABLE"
 

@@ -23,7 +23,7 @@ from db import queue
 from db.models import Attempt, DeadLetter, MediaItem, ProcessingJob, QueueRow, SearchDocument, Thumbnail
 from db.session import Sessions
 from pipeline import log as logs
-from pipeline.errors import PermanentStageError, TransientStageError
+from pipeline.errors import ObjectMissingError, PermanentStageError, TransientStageError
 from pipeline.keys import parse_thumbnail_key
 from pipeline.queues import Queue
 from pipeline.settings import Settings, get_settings
@@ -203,14 +203,17 @@ def test_broken_file_fails_its_job_and_is_in_both_dead_letter_stores(
     assert _waiting(empty_queues, Queue.DEAD_LETTER) == 1
 
 
-def test_object_that_is_gone_fails_its_job(sessions: Sessions, s3: S3Client, bucket: str) -> None:
-    job = uploaded(sessions, s3, bucket, PHOTO)
+def test_object_that_is_gone_fails_its_job_when_its_attempts_are_used_up(
+    sessions: Sessions, s3: S3Client, bucket: str
+) -> None:
+    job = uploaded(sessions, s3, bucket, PHOTO, max_attempts=1)
     with sessions() as session:
         item = session.get_one(MediaItem, job.media_item_id)
         s3.delete_object(Bucket=bucket, Key=item.key, VersionId=item.version_id)
-    with pytest.raises(PermanentStageError) as caught:
+    with pytest.raises(ObjectMissingError):
         _deliver(_due(sessions, job))
-    assert caught.value.code == "OBJECT_MISSING"
+    with sessions() as session:
+        assert session.get_one(ProcessingJob, job.id).error_code == "OBJECT_MISSING"
 
 
 def test_delivery_of_a_final_row_publishes_a_successor_that_was_not(
@@ -255,15 +258,15 @@ def test_delivery_that_has_nothing_to_do_sends_nothing(sessions: Sessions, empty
     assert sum(_waiting(empty_queues, lane) for lane in (Queue.STANDARD, Queue.BULK)) == 0
 
 
-def test_delivery_for_a_row_whose_processes_always_died_gives_it_up(
+def test_delivery_for_a_row_whose_lease_has_ended_is_dropped(
     sessions: Sessions, empty_queues: Settings
 ) -> None:
     with sessions.begin() as session:
         row_id = due(session, new_job(session, max_crashes=1).id)
         claimed(session, row_id)
         expire(session, row_id)
-    assert _deliver(row_id) == "exhausted"
-    assert _waiting(empty_queues, Queue.DEAD_LETTER) == 1
+    assert _deliver(row_id) == "overdue"
+    assert _waiting(empty_queues, Queue.STANDARD) == 0
 
 
 @pytest.mark.parametrize("row_id", ["01890a5d-ac96-774b-bcce-b302099a8057", "no id at all", "", "\ud800"])

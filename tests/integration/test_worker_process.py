@@ -152,7 +152,7 @@ def test_worker_goes_on_after_messages_that_are_not_ours(
     )
     _upload(s3, runtime.settings.storage_bucket, PHOTO)
     _listen(runtime, 1)
-    _wait_for_the_end(sessions, letters=4)
+    _wait_for_the_end(sessions, letters=12)
 
     with sessions() as session:
         assert session.scalars(select(ProcessingJob.status)).one() == JobStatus.COMPLETED

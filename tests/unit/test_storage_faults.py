@@ -131,7 +131,7 @@ def test_server_that_is_away_fails_no_file(settings: Settings, tmp_path: Path) -
 
 def test_body_shorter_than_promised_is_tried_again(faulty: Faulty) -> None:
     faulty.server.length = 1000
-    with pytest.raises(TransientStageError) as raised:
+    with pytest.raises(InfrastructureError) as raised:
         faulty.download()
     assert raised.value.code == "DOWNLOAD_CUT_SHORT"
 

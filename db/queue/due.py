@@ -1,0 +1,115 @@
+"""Rows that are due: whom nobody was told of, and whose message is lost."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, exists, func, select, update
+from sqlalchemy.orm import Session
+
+from db.models import PausedLane, QueueRow
+from db.models.base import is_in
+from pipeline.states import DUE, TaskStatus
+
+Waiting = list[tuple[UUID, datetime | None]]  #: rows and their ``published_at``
+
+
+def unpublished(session: Session, *, horizon: timedelta, limit: int = 500) -> list[UUID]:
+    """Rows due within ``horizon`` that were never published, in lanes that are not paused; oldest first."""
+    found = session.scalars(
+        select(QueueRow.id)
+        .where(
+            is_in(QueueRow.status, DUE),
+            QueueRow.published_at.is_(None),
+            QueueRow.available_at <= func.clock_timestamp() + horizon,
+            ~in_paused_lane(),
+        )
+        .order_by(QueueRow.available_at)
+        .limit(limit)
+    )
+    return list(found)
+
+
+def waiting_since(session: Session, queue: str, *, wait: timedelta, limit: int = 100) -> Waiting:
+    """Due rows of ``queue`` that were published and have waited longer than ``wait``, oldest first.
+
+    What waits in an empty queue was lost on the way: the steward publishes it again.
+    """
+    found = session.execute(
+        select(QueueRow.id, QueueRow.published_at)
+        .where(*_waited(queue, wait))
+        .order_by(_since())
+        .limit(limit)
+    )
+    return [(row_id, published_at) for row_id, published_at in found]
+
+
+def forget_publication(session: Session, queue: str, *, wait: timedelta | None, limit: int = 1000) -> int:
+    """Say that nobody was told of the rows of ``queue`` that have waited for ``wait``: the messages are gone.
+
+    With None all messages of the queue are, also those that were to become visible later. Returns how many
+    rows; call it again until that is less than ``limit``.
+    """
+    which = (QueueRow.queue == queue, is_in(QueueRow.status, DUE), QueueRow.published_at.is_not(None))
+    rows = select(QueueRow.id).where(*which if wait is None else _waited(queue, wait))
+    return forget(session, QueueRow.id.in_(rows.limit(limit).with_for_update(skip_locked=True)))
+
+
+def forget(session: Session, *which: ColumnElement[bool]) -> int:
+    """Clear ``published_at`` of the due rows ``which``; the steward publishes them."""
+    cleared = session.scalars(
+        update(QueueRow)
+        .where(is_in(QueueRow.status, DUE), QueueRow.published_at.is_not(None), *which)
+        .values(published_at=None)
+        .returning(QueueRow.id)
+        .execution_options(synchronize_session=False)
+    )
+    return len(cleared.all())
+
+
+def overtaken(session: Session, queue: str, *, margin: timedelta, limit: int = 100) -> Waiting:
+    """Due rows of ``queue`` that others have overtaken, oldest first: their messages count as lost.
+
+    Others are being processed now that were published at least ``margin`` later. In a backlog that moves in
+    its order nobody is overtaken, however long it is.
+    """
+    # A row that was published after it was claimed got a copy for later: that says nothing of the queue.
+    newest = session.scalar(
+        select(func.max(_since())).where(
+            QueueRow.queue == queue,
+            is_in(QueueRow.status, {TaskStatus.PROCESSING}),
+            QueueRow.published_at <= QueueRow.started_at,
+        )
+    )
+    if newest is None:
+        return []
+    found = session.execute(
+        select(QueueRow.id, QueueRow.published_at)
+        .where(*_waited(queue, margin), _since() <= newest - margin)
+        .order_by(_since())
+        .limit(limit)
+    )
+    return [(row_id, published_at) for row_id, published_at in found]
+
+
+def in_paused_lane() -> ColumnElement[bool]:
+    """Whether the row's lane is paused."""
+    return exists().where(PausedLane.queue == QueueRow.queue)
+
+
+def _since() -> ColumnElement[datetime]:
+    """From when a row has waited: not before its message was visible, nor before it was due."""
+    return func.greatest(QueueRow.published_at, QueueRow.available_at)
+
+
+def _waited(queue: str, wait: timedelta) -> tuple[ColumnElement[bool], ...]:
+    before = func.clock_timestamp() - wait
+    return (
+        QueueRow.queue == queue,
+        is_in(QueueRow.status, DUE),
+        QueueRow.available_at < before,  # said by the next one too, but this one has an index
+        QueueRow.published_at.is_not(None),
+        _since() < before,
+        ~in_paused_lane(),
+    )

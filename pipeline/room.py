@@ -1,0 +1,45 @@
+"""Whether this machine has room for another file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from pipeline.settings import Settings
+from pipeline.spool import Spool
+
+
+def why_no_room(settings: Settings) -> str | None:
+    """Why nothing more may be downloaded here, as a sentence; None where there is room.
+
+    Both bounds are asked: the disk below the spool, and what the spool itself may hold.
+    """
+    spool = Path(settings.spool_dir)
+    spool.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(spool).free
+    if free < settings.room_margin:
+        return (
+            f"The disk of {spool} has {free / 1e6:,.0f} MB left, less than the margin of"
+            f" {settings.room_margin / 1e6:,.0f} MB (DAILIES_ROOM_MARGIN); free some."
+        )
+    if _too_full(spool, int(settings.spool_limit)):
+        return (
+            f"{spool} holds more than its {settings.spool_limit / 1e6:,.0f} MB, all of it in use;"
+            " raise DAILIES_SPOOL_LIMIT or wait."
+        )
+    return None
+
+
+def _too_full(spool: Path, limit: int) -> bool:
+    """Whether the copies in use alone exceed the limit; those that are not go when room is needed."""
+    kept_since, total = time.time() - Spool.KEEP.total_seconds(), 0
+    for folder in (*spool.glob("[0-9a-f][0-9a-f]"), spool / "tmp"):
+        with suppress(FileNotFoundError):
+            for entry in os.scandir(folder):
+                with suppress(FileNotFoundError):
+                    found = entry.stat()
+                    total += found.st_size if found.st_mtime >= kept_since else 0
+    return total > limit

@@ -1,0 +1,87 @@
+"""What the steward does now and then: listings of the buckets, sweeps, pruning."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Callable
+
+import structlog
+
+from db import audit, prune
+from db.session import Session
+from tasks.runtime import Runtime
+from tasks.scan import BucketScan, OrphanSweep
+from tasks.sweep import sweep
+
+log = structlog.get_logger(__name__)
+
+SWEEP_EVERY = 300.0  #: seconds between sweeps of queues, partitions, and what is old
+PATIENCE = 10.0  #: seconds a round that a listing goes on
+BATCHES = 20  #: of each kind of old rows, a round
+
+
+class Housekeeping:
+    """Steps that nothing waits for."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self.scan = BucketScan(runtime)
+        self.orphans = OrphanSweep(runtime)
+        self._done: dict[str, float] = {}
+
+    def steps(self) -> dict[str, Callable[[], int]]:
+        """Every step by name; each knows whether its time has come."""
+        return {
+            "scan_bucket": self.scan_bucket,
+            "sweep_orphans": self.sweep_orphans,
+            "sweep_queues": self._now_and_then("sweep_queues", self.sweep_queues),
+            "ensure_partitions": self._now_and_then("ensure_partitions", self.ensure_partitions),
+            "prune": self._now_and_then("prune", self.prune),
+        }
+
+    def _now_and_then(self, name: str, step: Callable[[], int]) -> Callable[[], int]:
+        def run() -> int:
+            if time.monotonic() - self._done.get(name, float("-inf")) < SWEEP_EVERY:
+                return 0
+            self._done[name] = time.monotonic()
+            return step()
+
+        return run
+
+    def scan_bucket(self) -> int:
+        """Go on with the comparison of bucket and media items, when one is due."""
+        return self.scan.run(patience=PATIENCE)[0] if self.scan.progress.due() else 0
+
+    def sweep_orphans(self) -> int:
+        """Go on with the search for orphaned pictures, when one is due."""
+        return self.orphans.run(patience=PATIENCE)[0] if self.orphans.progress.due() else 0
+
+    def sweep_queues(self) -> int:
+        """Delete the queues and subscriptions that event captures and inspections left."""
+        return len(sweep(self._runtime.settings, self._runtime.sessions))
+
+    def ensure_partitions(self) -> int:
+        """Make the audit log's partitions of the coming months."""
+        with self._runtime.sessions.begin() as session:
+            audit.ensure_partitions(session, dt.datetime.now(dt.UTC).date())
+        return 0
+
+    def prune(self) -> int:
+        """Delete ended jobs, dead letters and workers that are past their time, in small transactions."""
+        settings = self._runtime.settings
+        return (
+            self._batches(lambda session: prune.dead_letters(session, keep=settings.keep_dead_letters))
+            + self._batches(lambda session: prune.finished_jobs(session, keep=settings.keep_finished))
+            + self._batches(prune.silent_workers)
+        )
+
+    def _batches(self, delete: Callable[[Session], int]) -> int:
+        total = 0
+        for _ in range(BATCHES):
+            with self._runtime.sessions.begin() as session:
+                done = delete(session)
+            total += done
+            if not done:
+                break
+        return total

@@ -1,0 +1,196 @@
+"""The ``dailies`` commands that look and change, against an API that answers over HTTP."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import factories
+import pytest
+import uvicorn
+from click.testing import Result
+from test_control import entries, failed
+from test_dlq import foreign, letter_of
+from typer.testing import CliRunner
+
+from api.app import create_app
+from cli.main import app
+from cli.orders import moment
+from db.models import ProcessingJob, QueueRow
+from db.session import Sessions
+from pipeline.errors import DailiesError
+from pipeline.settings import Settings
+from tests.support import new_job
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def address(aws: Settings, database: str) -> Iterator[str]:
+    """The URL of an API on a free port."""
+    server = uvicorn.Server(uvicorn.Config(create_app(aws), port=0, log_config=None, lifespan="on"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    limit = time.monotonic() + 30
+    while not server.started:
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+    (socket,) = server.servers[0].sockets
+    yield f"http://127.0.0.1:{socket.getsockname()[1]}"
+    server.should_exit = True
+    thread.join(timeout=20)
+
+
+@pytest.fixture
+def run(address: str, sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command; what it raises on purpose is in the result."""
+    monkeypatch.setenv("DAILIES_API_URL", address)
+
+    def invoke(*words: str, answer: str | None = None) -> Result:
+        return CliRunner().invoke(app, list(words), input=answer, env={"COLUMNS": "200"})
+
+    return invoke
+
+
+def json_of(result: Result) -> Any:
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_job_is_cancelled_moved_and_retried_by_the_user_of_the_machine(run: Run, sessions: Sessions) -> None:
+    with sessions.begin() as session:
+        job_id = new_job(session).id
+    assert json_of(run("priority", str(job_id), "9", "--json"))["priority"] == 9
+    assert json_of(run("cancel", str(job_id), "--reason", "wrong cut", "--json"))["status"] == "cancelled"
+    assert json_of(run("retry", str(job_id), "--from", "ingest", "--json"))["status"] == "queued"
+    assert entries(sessions, "job_cancelled") == [(job_id, getpass.getuser(), "wrong cut")]
+    assert "metadata" in run("cancel", str(job_id)).output
+
+
+def test_error_of_the_api_is_the_commands(run: Run) -> None:
+    result = run("cancel", str(uuid4()))
+    assert isinstance(result.exception, DailiesError)
+    assert result.exception.code == "NOT_FOUND"
+
+
+def test_many_jobs_are_retried_after_a_question(run: Run, sessions: Sessions) -> None:
+    made = [failed(sessions) for _ in range(3)]
+
+    def queued() -> int:
+        with sessions() as session:
+            return sum(session.get_one(ProcessingJob, each).status == "queued" for each in made)
+
+    dry = json_of(run("retry", "--status", "failed", "--dry-run", "--json"))
+    assert [UUID(each["job_id"]) for each in dry] == made
+    refused = run("retry", "--status", "failed", answer="n\n")
+    assert "Start 3 jobs again?" in refused.output
+    assert (refused.exit_code, queued()) == (1, 0)
+    done = run("retry", "--status", "failed", "--since", "1h", "--yes")
+    assert done.exit_code == 0, done.output
+    assert "3 started again, 0 refused" in done.output
+    assert queued() == 3
+    assert "There is none." in run("retry", "--error-code", "OTHER").output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("retry",),
+        ("retry", "one", "--status", "failed"),
+        ("dlq", "redrive"),
+        ("dlq", "redrive", "one", "--stage", "ingest"),
+        ("dlq", "purge"),
+        ("dlq", "list", "--since", "yesterday"),
+        ("priority", "one", "11"),
+    ],
+)
+def test_command_that_makes_no_sense_is_refused(run: Run, words: tuple[str, ...]) -> None:
+    assert run(*words).exit_code == 2
+
+
+def test_letters_are_listed_shown_redriven_and_purged(run: Run, sessions: Sessions) -> None:
+    job_id = failed(sessions, key="uploads/lake.jpg")
+    letter_id, strange = letter_of(sessions, job_id), foreign(sessions, "standard", "hello [b]")
+    assert [each["id"] for each in json_of(run("dlq", "list", "--json"))] == [strange, letter_id]
+    assert "uploads/lake.jpg" in run("dlq", "list", "--error-code", "TRUNCATED_IMAGE").output
+    assert "TRUNCATED_IMAGE" in run("dlq", "list", "--group").output
+    assert "hello [b]" in run("dlq", "show", strange).output
+    refused = run("dlq", "redrive", strange)
+    assert refused.exit_code == 1
+    assert "FOREIGN_MESSAGE" in refused.output
+    redriven = json_of(run("dlq", "redrive", "--stage", "metadata", "--yes", "--reason", "fixed", "--json"))
+    assert [each["dead_letter_id"] for each in redriven] == [letter_id]
+    assert entries(sessions, "dead_letter_redriven")[0][1:] == (getpass.getuser(), "fixed")
+    assert "Purge 1 dead letters?" in run("dlq", "purge", "--error-code", "NOT_OURS", answer="n\n").output
+    purged = run("dlq", "purge", "--error-code", "NOT_OURS", "--yes")
+    assert purged.exit_code == 0, purged.output
+    assert json_of(run("dlq", "list", "--json")) == []
+    assert [each["id"] for each in json_of(run("dlq", "list", "--which", "purged", "--json"))] == [strange]
+
+
+def test_lane_is_paused_seen_and_resumed(run: Run, sessions: Sessions) -> None:
+    with sessions.begin() as session:
+        new_job(session, priority=1)
+    assert "bulk is paused" in run("pause", "bulk", "--reason", "disk swap").output
+    assert "was paused already" in run("pause", "bulk").output
+    told = run("queues").output
+    assert f"by {getpass.getuser()}" in told
+    assert "disk swap" in told
+    assert "1 messages sent" in run("resume", "bulk").output
+    assert "was not paused" in run("resume", "bulk").output
+
+
+def test_workers_are_shown_with_what_they_hold(run: Run, sessions: Sessions) -> None:
+    with sessions.begin() as session:
+        factories.add_worker(session, "one")
+        factories.add_worker(session, "ended", state="stopped")
+        job = factories.add_job(
+            session,
+            factories.add_item(session),
+            [factories.TaskStatus.PROCESSING],
+            rows={0: {"worker": "one:1/12"}},
+        )
+    (worker,) = json_of(run("workers", "--json"))
+    assert [row["job_id"] for row in worker["rows"]] == [str(job.id)]
+    assert "ingest" in run("workers").output
+    assert len(json_of(run("workers", "--all", "--json"))) == 2
+
+
+def test_jobs_are_listed_by_key_and_error(run: Run, sessions: Sessions) -> None:
+    job_id = failed(sessions, key="uploads/day 1/a.jpg")
+    failed(sessions)
+    listed = json_of(run("jobs", "--key", "uploads/day 1/", "--error-code", "TRUNCATED_IMAGE", "--json"))
+    assert [job["id"] for job in listed] == [str(job_id)]
+
+
+def test_reconcile_exits_by_what_it_finds(run: Run, empty_queues: Settings, sessions: Sessions) -> None:
+    with sessions.begin() as session:
+        job = new_job(session)
+        row = session.get_one(QueueRow, job.rows[0].id)
+        row.available_at = factories.now() - timedelta(hours=1)
+    found = run("reconcile", "--json")
+    assert found.exit_code == 1
+    told = json.loads(found.stdout)
+    assert {each["kind"]: each["count"] for each in told["findings"]}["unpublished"] == 1
+    assert "disagree" in run("reconcile").output
+    fixed = run("reconcile", "--fix", "--reason", "a test", "--json")
+    assert fixed.exit_code == 0, fixed.output
+    kinds = {each["kind"] for each in json.loads(fixed.stdout)["drift"]["findings"]}
+    assert "unpublished" not in kinds
+    assert len(entries(sessions, "reconciled")) == 1
+
+
+def test_moments_are_ages_or_times() -> None:
+    hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    told = moment("1h")
+    assert told is not None
+    assert abs(datetime.fromisoformat(told) - hour_ago) < timedelta(minutes=1)
+    assert moment("2026-11-21 10:00") == "2026-11-21T10:00:00+00:00"
+    assert moment("2026-11-21T10:00+01:00") == "2026-11-21T10:00:00+01:00"
+    assert moment(None) is None

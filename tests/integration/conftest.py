@@ -1,0 +1,50 @@
+"""What the tests of the steward share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import text
+
+from db import marks
+from db.session import Sessions
+from pipeline.settings import Settings
+from tasks.queues import Queues
+from tasks.runtime import Runtime, build
+from tasks.steward import POOL_SIZE
+from tests.factories import now
+from tests.support import wait_until
+
+#: So short that the server was started longer ago.
+LEASE = timedelta(seconds=5)
+
+
+@pytest.fixture
+def stewards(sessions: Sessions, empty_queues: Settings) -> Iterator[Runtime]:
+    """A steward's runtime, whose steward has had the database in view for a long time."""
+    up = text("SELECT clock_timestamp() - pg_postmaster_start_time() > interval '7 seconds'")
+    with sessions() as session:
+        wait_until(lambda: session.scalar(up))
+    in_view(sessions)
+    runtime = build(empty_queues.model_copy(update={"lease": LEASE}), pool_size=POOL_SIZE)
+    with closing(runtime.store):
+        yield runtime
+    runtime.engine.dispose()
+
+
+@pytest.fixture
+def sqs_queues(empty_queues: Settings) -> Iterator[Queues]:
+    """The queues, to look into them."""
+    queues = Queues(empty_queues)
+    yield queues
+    queues.client.close()
+
+
+def in_view(sessions: Sessions) -> None:
+    """As if a steward had watched the database for an hour, and found it there."""
+    with sessions.begin() as session:
+        marks.put(session, marks.WATCHED)
+        marks.put(session, marks.RECOVERED, at=now() - timedelta(hours=1))
