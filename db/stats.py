@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, func, select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from db.models import QueueRow
@@ -54,7 +54,7 @@ WITH RECURSIVE hop (queue) AS (
             WHERE q.status IN ({ACTIVE_SQL}) AND q.queue > hop.queue ORDER BY q.queue LIMIT 1)
     FROM hop WHERE hop.queue IS NOT NULL
 ), lane AS (SELECT queue FROM hop WHERE queue IS NOT NULL)
-"""
+"""  # noqa: S608 - the states' names, from the code
 _LIVING = text(
     f"""{_LANES}
 SELECT lane.queue, part.job_type, kind.status, part.rows, part.due, part.published,
@@ -64,8 +64,8 @@ CROSS JOIN unnest(ARRAY[{in_list(ACTIVE)}]) AS kind (status)
 CROSS JOIN LATERAL (
     SELECT job_type, count(*) AS rows, count(*) FILTER (WHERE is_due) AS due,
            count(*) FILTER (WHERE is_due AND is_published) AS published
-    FROM (SELECT job_type, status IN ({DUE_SQL}) AND available_at <= now() AS is_due,
-                 published_at <= now() AS is_published
+    FROM (SELECT job_type, status IN ({DUE_SQL}) AND available_at <= statement_timestamp() AS is_due,
+                 published_at <= statement_timestamp() AS is_published
           FROM processing_queue
           WHERE queue = lane.queue AND status = kind.status AND status IN ({ACTIVE_SQL})
           LIMIT :bound + 1) AS counted
@@ -75,14 +75,19 @@ CROSS JOIN LATERAL (
 )
 _OLDEST = text(
     f"""{_LANES}
-SELECT lane.queue, extract(epoch FROM now() - oldest.available_at)
+SELECT lane.queue, extract(epoch FROM statement_timestamp() - oldest.available_at)
 FROM lane
 LEFT JOIN LATERAL (
     SELECT available_at FROM processing_queue
-    WHERE queue = lane.queue AND status IN ({DUE_SQL}) AND available_at <= now()
+    WHERE queue = lane.queue AND status IN ({DUE_SQL}) AND available_at <= statement_timestamp()
     ORDER BY available_at LIMIT 1
 ) AS oldest ON true
 """  # noqa: S608 - the states' names, from the code
+)
+
+_EXPECTED = text(
+    "EXPLAIN (FORMAT JSON) SELECT FROM processing_queue"
+    " WHERE status = :status AND (CAST(:queue AS text) IS NULL OR queue = :queue)"
 )
 
 
@@ -96,18 +101,15 @@ def count_living(session: Session, *, bound: int = LIVING_BOUND) -> list[LivingR
     factors: dict[tuple[str, str], float] = {}
     for queue, _, status, _, _, _, more in found:
         if more and (queue, status) not in factors:
-            lane = (QueueRow.queue == queue, is_in(QueueRow.status, {TaskStatus(status)}))
-            factors[queue, status] = max(_planned(session, *lane) / (bound + 1), 1.0)
-    return [
-        LivingRows(
-            queue,
-            StageName(stage),
-            TaskStatus(status),
-            *(round(count * factors.get((queue, status), 1.0)) for count in counts),
-            estimated=more,
+            factors[queue, status] = max(_planned(session, status, queue) / (bound + 1), 1.0)
+    living: list[LivingRows] = []
+    for queue, stage, status, *counts, more in found:
+        factor = factors.get((queue, status), 1.0)
+        count, due, published = (round(each * factor) for each in counts)
+        living.append(
+            LivingRows(queue, StageName(stage), TaskStatus(status), count, due, published, estimated=more)
         )
-        for queue, stage, status, *counts, more in found
-    ]
+    return living
 
 
 def oldest_waiting(session: Session) -> dict[str, float | None]:
@@ -125,19 +127,14 @@ def count_finished(session: Session, *, bound: int = FINISHED_BOUND) -> list[Fin
 
 
 def _finished(session: Session, status: TaskStatus, bound: int) -> FinishedRows:
-    those = is_in(QueueRow.status, {status})
-    some = select(QueueRow.id).where(those).limit(bound + 1).subquery()
+    some = select(QueueRow.id).where(is_in(QueueRow.status, {status})).limit(bound + 1).subquery()
     counted = session.scalar(select(func.count()).select_from(some)) or 0
     if counted <= bound:
         return FinishedRows(status, counted, estimated=False)
-    return FinishedRows(status, max(_planned(session, those), counted), estimated=True)
+    return FinishedRows(status, max(_planned(session, status), counted), estimated=True)
 
 
-def _planned(session: Session, *conditions: ColumnElement[bool]) -> int:
-    """How many rows the planner expects."""
-    connection = session.connection()
-    query = select(QueueRow.id).where(*conditions)
-    # EXPLAIN takes no parameters.
-    told = query.compile(connection, compile_kwargs={"literal_binds": True})
-    plan = connection.execute(text(f"EXPLAIN (FORMAT JSON) {told}".replace(":", r"\:"))).scalar_one()
+def _planned(session: Session, status: TaskStatus, queue: str | None = None) -> int:
+    """How many rows of a status, and of a lane where one is named, the planner expects."""
+    plan = session.scalar(_EXPECTED, {"status": status, "queue": queue})
     return int(plan[0]["Plan"]["Plan Rows"])

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from uuid import UUID
 
 import structlog
@@ -23,13 +24,14 @@ from pipeline.errors import InfrastructureError
 from pipeline.queues import Queue
 from pipeline.room import why_no_room
 from pipeline.settings import Settings
+from pipeline.spool import sweep_workdirs
 from tasks import dispatch
 from tasks.poller import Poller
 
 log = structlog.get_logger(__name__)
 
 TICK = 0.5  #: seconds between two looks at what has to be done
-REPORT_EVERY, PAUSES_EVERY, ROOM_EVERY = 15.0, 2.0, 5.0
+REPORT_EVERY, PAUSES_EVERY, ROOM_EVERY, SWEEP_EVERY = 15.0, 2.0, 5.0, 60.0
 #: Seconds after the grace of a shutdown in which the worker should have ended by itself.
 LAST_GRACE = 5.0
 EXIT_SILENT = 70  #: the exit status of a worker that polled no more
@@ -133,7 +135,8 @@ class Keeper:
 
     def _run(self) -> None:
         while not self._ended.wait(TICK):
-            for step in (self._find_dead, self._release, self._look_around, self._report, self._watch):
+            self._find_dead()
+            for step in (self._release, self._look_around, self._report, self._sweep, self._watch):
                 self._try(step)
             self._end_grace()
         self._try(self._release)
@@ -211,6 +214,17 @@ class Keeper:
                 session, me.id, name=me.name, host=me.host, pid=me.pid, lanes=me.lanes,
                 concurrency=len(self._alive()), version=me.version, state=state, reason=reason,
             )  # fmt: skip
+
+    def _sweep(self) -> None:
+        """Delete what pool processes that were killed have left on this machine."""
+        if self._is_due("sweep", SWEEP_EVERY):
+            swept = sweep_workdirs(Path(self._settings.spool_dir), self._held)
+            if swept:
+                log.info("workdirs_swept", count=swept)
+
+    def _held(self, tokens: frozenset[int]) -> set[int]:
+        with self._sessions() as session:
+            return queue.held_tokens(session, tokens)
 
     def _say_goodbye(self) -> None:
         self._say(WorkerState.STOPPED, None)

@@ -29,14 +29,15 @@ def _told(
     living: Sequence[stats.LivingRows],
     oldest: dict[str, float | None],
 ) -> QueueStats:
+    every: list[stats.FinishedRows | stats.LivingRows] = [*finished, *living]
     told = QueueStats(
         by_status=dict.fromkeys(TaskStatus, 0) | {each.status: each.count for each in finished},
         by_queue={},
         by_job_type={},
         oldest_waiting_seconds=oldest,
         living=sum(each.count for each in living),
-        total=sum(each.count for each in (*finished, *living)),
-        estimated=any(each.estimated for each in (*finished, *living)),
+        total=sum(each.count for each in every),
+        estimated=any(each.estimated for each in every),
     )
     for each in living:
         told.by_status[each.status] += each.count

@@ -11,6 +11,8 @@ from pipeline.settings import Settings, get_settings
 
 #: A part that is asked to end waits for its long poll first: with 4 s, a whole stack ends within its 15 s.
 POLL_WAIT_S = "4"
+#: What runs when the stack ends has this long; then its rows are given back, for the next start.
+SHUTDOWN_GRACE_S = "2"
 #: What `dailies env` prints, in this order.
 EXPORTED = (
     "DAILIES_API_URL",
@@ -60,6 +62,7 @@ def isolated(own: Mapping[str, str]) -> dict[str, str]:
     )
     return {
         "DAILIES_POLL_WAIT": POLL_WAIT_S,
+        "DAILIES_SHUTDOWN_GRACE": SHUTDOWN_GRACE_S,
         **kept,
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_CONFIG_FILE": os.devnull,

@@ -89,9 +89,7 @@ class ProcessingJob(Touched, Base):
         ),
         Index("ix_processing_jobs_media_item_id", "media_item_id"),
         Index("ix_processing_jobs_status_id", "status", "id"),
-        Index(
-            "ix_processing_jobs_completed_at", "completed_at", postgresql_where="completed_at IS NOT NULL"
-        ),
+        Index("ix_processing_jobs_completed_at", "completed_at", postgresql_where="completed_at IS NOT NULL"),
         Index("ix_processing_jobs_workflow_type_id", "workflow_type", "id"),
         {"postgresql_with": VACUUM},
     )
@@ -206,9 +204,7 @@ class DeadLetter(Base):
         one_of("resolution", Resolution),
         CheckConstraint("(resolution IS NULL) = (resolved_at IS NULL)", name="resolved_iff_resolution"),
         Index("ix_dead_letters_unsent", "created_at", postgresql_where="dead_lettered_at IS NULL"),
-        Index(
-            "ix_dead_letters_open", "job_type", "error_code", "id", postgresql_where="resolved_at IS NULL"
-        ),
+        Index("ix_dead_letters_open", "job_type", "error_code", "id", postgresql_where="resolved_at IS NULL"),
         Index("ix_dead_letters_created_at", "created_at"),
         Index("ix_dead_letters_job_id", "job_id"),
         Index("ix_dead_letters_row_id", "row_id"),
@@ -252,7 +248,7 @@ class WorkerState(StrEnum):
 
 
 class Worker(Base):
-    """A worker process and its last word. Rows name it: ``processing_queue.worker`` is ``<id>/<child's pid>``."""
+    """A worker process and its last word. Rows name it and its child: ``<id>/<pid>`` in their ``worker``."""
 
     __tablename__ = "workers"
     __table_args__ = (

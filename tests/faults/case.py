@@ -106,6 +106,7 @@ class Run:
         self.ended: datetime | None = None
         self.hit: list[Struck] = []
         self.notes: list[str] = []
+        self.at_end: list[Callable[[], None]] = []  #: called when every job has ended
 
     @property
     def tools(self) -> Mapping[str, Any]:

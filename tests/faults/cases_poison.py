@@ -53,8 +53,14 @@ def hangs(run: Run) -> None:
 def junk(run: Run) -> None:
     with run.fault():
         foreign(run, JUNK)
-    kept = run.stack.sql("SELECT count(*) FROM dead_letters WHERE reason = 'not_ours'")[0][0]
-    run.note(f"{len(Queue) * JUNK} sent, {kept} kept as dead letters when all were sent")
+    run.at_end.append(
+        lambda: run.note(f"{len(Queue) * JUNK} sent, {_kept(run)} dead letters when all was done")
+    )
+
+
+def _kept(run: Run) -> int:
+    count: int = run.stack.sql("SELECT count(*) FROM dead_letters WHERE reason = 'not_ours'")[0][0]
+    return count
 
 
 def foreign(run: Run, count: int) -> None:

@@ -66,6 +66,8 @@ def _run(case: Case, folder: Path, *, assets: int, seed: int, began: float) -> R
             stack.until(lambda: _done(stack) >= enough, seconds=120)
             case.body(run)
             _settle(stack, uploads, busy)
+        for call in run.at_end:
+            call()
         found = oracle.examine(stack, uploads, busy.asked)
         if not case.repeats and found.repeated:
             found.duplicates.append(f"{found.repeated} executions were repeated, where none should be")

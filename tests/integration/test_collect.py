@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -56,7 +57,7 @@ def _letters(sessions: Sessions) -> list[DeadLetter]:
         return list(session.scalars(select(DeadLetter).order_by(DeadLetter.id)))
 
 
-def _row(sessions: Sessions, **values: object) -> UUID:
+def _row(sessions: Sessions, **values: Any) -> UUID:
     with sessions.begin() as session:
         row_id = due(session, new_job(session, **values).id)
         session.execute(update(QueueRow).where(QueueRow.id == row_id).values(published_at=now()))

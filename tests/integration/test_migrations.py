@@ -17,7 +17,7 @@ from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session
 
 from db import audit, migrate
-from db.models import Base, DeadLetterReason, MediaItem, Outcome
+from db.models import Base, DeadLetterReason, MediaItem, Outcome, Resolution, WorkerState
 from db.session import Sessions
 from pipeline.settings import Settings
 from pipeline.states import JobStatus, TaskStatus
@@ -56,6 +56,8 @@ ENUMS: dict[str, type[StrEnum]] = {
     "ck_processing_jobs_workflow_type_known": WorkflowType,
     "ck_processing_attempts_outcome_known": Outcome,
     "ck_dead_letters_reason_known": DeadLetterReason,
+    "ck_dead_letters_resolution_known": Resolution,
+    "ck_workers_state_known": WorkerState,
 }
 
 
@@ -119,7 +121,7 @@ def test_every_list_of_a_column_is_compared_with_its_enum(migrated: Connection) 
 
 def test_claims_and_sweeps_read_partial_indexes_only_of_what_lives(migrated: Connection) -> None:
     indexes = _schema(migrated, INDEXES)
-    for name in ("unpublished", "due", "leases", "active"):
+    for name in ("unpublished", "due", "at_work", "active"):
         assert " WHERE " in indexes[f"ix_processing_queue_{name}"]
     assert "UNIQUE" in indexes["uq_processing_jobs_active"]
     assert "UNIQUE" in indexes["uq_media_items_hash_holder"]

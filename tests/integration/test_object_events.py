@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from db import events, queue
@@ -116,6 +116,17 @@ def test_same_bytes_again_are_no_work_again(session: Session, old: str, new: str
     (item,) = _items(session)
     assert (item.version_id, item.sequencer) == (new, "0011")
     assert len(_jobs(session)) == 1
+
+
+@pytest.mark.parametrize(("holds", "what"), [(True, "unchanged"), (False, "created")])
+def test_same_bytes_again_after_the_job_was_pruned_are_work_only_if_they_failed(
+    session: Session, *, holds: bool, what: str
+) -> None:
+    _finish(session, _apply(session, _event()))
+    session.execute(delete(ProcessingJob))
+    (item,) = _items(session)
+    item.sha256, item.holds_hash = "ab" * 32, holds
+    assert _apply(session, _event(sequencer="0011")).what == what
 
 
 @pytest.mark.parametrize("change", [{"etag": "e2"}, {"size": 10}, {"etag": None}])

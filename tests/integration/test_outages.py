@@ -129,9 +129,7 @@ def test_four_who_copy_dead_letters_at_once_send_each_once(
 
 def test_letter_that_sqs_refuses_does_not_stop_the_others(sessions: Sessions, empty_queues: Settings) -> None:
     with sessions.begin() as session:
-        session.add(
-            DeadLetter(reason="not_ours", error_code="X", error_message="too long for SQS" * 200_000)
-        )
+        session.add(DeadLetter(reason="not_ours", error_code="X", error_message="too long for SQS" * 200_000))
     _give_up(sessions, 1)
     assert dispatch.copy_dead_letters(sessions, empty_queues) == 1
 

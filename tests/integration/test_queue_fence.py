@@ -37,12 +37,12 @@ def _released(session: Session, row_id: UUID) -> None:
 
 
 def _claimed_by_another(session: Session, row_id: UUID) -> None:
-    expire(session, row_id)
+    _released(session, row_id)
     claimed(session, row_id, worker="other")
 
 
 def _completed_by_another(session: Session, row_id: UUID) -> None:
-    expire(session, row_id)
+    _released(session, row_id)
     complete(session, claimed(session, row_id, worker="other"))
 
 
@@ -59,7 +59,7 @@ def _retried(session: Session, row_id: UUID) -> None:
 
 
 def _waits_for_a_retry(session: Session, row_id: UUID) -> None:
-    expire(session, row_id)
+    _released(session, row_id)
     queue.fail(session, claimed(session, row_id), SLOW, POLICY, cost=COST)
 
 

@@ -70,7 +70,8 @@ SELECT j.id, j.status, (
     WHERE q.job_id = j.id AND a.outcome IS NULL
 ), (
     SELECT count(*) FROM audit_log l
-    WHERE l.entity_id = j.id AND l.action IN ('job_completed', 'job_failed', 'job_cancelled')
+    WHERE l.entity_type = 'processing_job' AND l.entity_id = j.id
+      AND l.action IN ('job_completed', 'job_failed', 'job_cancelled')
 ), ARRAY(
     SELECT d.resolution FROM dead_letters d WHERE d.job_id = j.id ORDER BY d.id
 )

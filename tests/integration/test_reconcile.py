@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
@@ -65,7 +65,7 @@ def _kinds(found: Drift) -> dict[str, int]:
 
 
 def _break_everything(sessions: Sessions, s3: S3Client, sqs: SQSClient, place: Settings) -> None:
-    old = {"available_at": now() - LONG_AGO}
+    old: dict[str, Any] = {"available_at": now() - LONG_AGO}
     with sessions.begin() as session:
         rows = [due(session, new_job(session).id) for _ in range(5)]
         for row_id, values in zip(
