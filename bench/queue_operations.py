@@ -81,8 +81,9 @@ class Subject:
         self._rescue(first)
         second = self._complete(self._claim(first))
         self._publish(second)
+        claim = self._claim(second)
         with self.timed("fail: due again") as session:
-            queue.fail(session, self._claim(second), SLOW, AT_ONCE, cost=COST)
+            queue.fail(session, claim, SLOW, AT_ONCE, cost=COST)
         claim = self._claim(second)
         with self.timed("fail: given up") as session:
             queue.fail(session, claim, BAD, AT_ONCE, cost=COST)

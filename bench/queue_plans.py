@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Engine, event
@@ -13,6 +14,7 @@ from sqlalchemy import Engine, event
 from bench.queue_rows import TABLES
 
 _NAMED = re.compile(r"%\((\w+)\)s")
+_SENT_AS = {timedelta: "::interval", datetime: "::timestamptz", int: "::bigint"}
 
 
 @dataclass(frozen=True)
@@ -24,10 +26,9 @@ class Plan:
     told: str  #: EXPLAIN (ANALYZE, BUFFERS), with the values that were given
     generic: str  #: EXPLAIN (GENERIC_PLAN): what a prepared statement gets, whatever the values
 
-    @property
-    def sequential(self) -> bool:
-        """Whether one of the tables that grow is read from end to end in either."""
-        whole = "|".join(f"Seq Scan on {table}" for table in TABLES)
+    def reads_whole(self, *tables: str) -> bool:
+        """Whether one of ``tables`` is read from end to end in either."""
+        whole = "|".join(f"Seq Scan on {table}" for table in tables)
         return re.search(rf"({whole})\b", self.told + self.generic) is not None
 
 
@@ -61,10 +62,19 @@ class Recorder:
         cursor.execute("SAVEPOINT explained")
         told = cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, COSTS OFF) {statement}", parameters).fetchall()
         cursor.execute("ROLLBACK TO explained")
-        names = list(dict.fromkeys(_NAMED.findall(statement)))
-        numbered = _NAMED.sub(lambda found: f"${names.index(found[1]) + 1}", statement).replace("%%", "%")
-        generic = cursor.execute(f"EXPLAIN (GENERIC_PLAN, COSTS OFF) {numbered}").fetchall()
+        prepared = _prepared(statement, parameters)
+        generic = cursor.execute(f"EXPLAIN (GENERIC_PLAN, COSTS OFF) {prepared}").fetchall()
         self.plans.append(Plan(self.operation, statement, _lines(told), _lines(generic)))
+
+
+def _prepared(statement: str, parameters: dict[str, Any]) -> str:
+    """The statement with numbered parameters, of the types that the driver would send."""
+    names = list(dict.fromkeys(_NAMED.findall(statement)))
+
+    def number(found: re.Match[str]) -> str:
+        return f"${names.index(found[1]) + 1}{_SENT_AS.get(type(parameters[found[1]]), '')}"
+
+    return _NAMED.sub(number, statement).replace("%%", "%")
 
 
 def _lines(rows: list[tuple[str]]) -> str:

@@ -1,7 +1,7 @@
 """A table with a past: finished jobs as production leaves them, written by a few large statements.
 
-Of a hundred jobs ninety-two ran their whole chain, four found a duplicate, two failed, two were cancelled; six
-of seven are uploads, the rest runs of a shorter workflow. Times and ids reach ninety days back, in order.
+Of a hundred jobs ninety-two ran their whole chain, four found a duplicate, two failed, two were cancelled;
+six of seven are uploads, the rest runs of a shorter workflow. Times and ids reach ninety days back, in order.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 from sqlalchemy import delete, func, select, update
@@ -63,6 +64,10 @@ class World:
     #: Faults and operators' moves that may each have left one more copy of a row's message.
     faults: Counter[UUID] = field(default_factory=Counter)
     revived: set[UUID] = field(default_factory=set)  #: jobs that the last move started again
+
+    noticed: list[Callable[[], None]] = field(default_factory=list)  #: by the steward
+    ended: set[tuple[UUID, int]] = field(default_factory=set)  #: leases, by row and token
+    copied: set[tuple[UUID, datetime | None]] = field(default_factory=set)
 
     # What people do.
 
@@ -163,8 +168,10 @@ class World:
         self._leave(holder, acknowledges=not dies)
 
     def renew(self, holder: Holder) -> None:
+        claim = holder.claim
         with self.sessions.begin() as session:
-            queue.heartbeat(session, holder.claim.row_id, holder.claim.token, lease=LEASE)
+            if queue.heartbeat(session, claim.row_id, claim.token, lease=LEASE):
+                self.ended.discard((claim.row_id, claim.token))
 
     def die(self, holder: Holder) -> None:
         """The whole worker ends without a word: its message comes back when its visibility ends."""
@@ -174,9 +181,11 @@ class World:
         """A pool process ends and its parent gives the row back; the message is acknowledged."""
         row_id = holder.claim.row_id
         with self.sessions.begin() as session:
+            held = queue.heartbeat(session, row_id, holder.claim.token, lease=None)
             released = queue.release_held(
                 session, row_id, holder.worker, crash=crash, error=("CHILD_DIED", "It was killed.")
             )
+        assert released == held, "a parent gives back what its child held, and nothing else"
         self._leave(holder, acknowledges=True)
         if released:
             self.publish(row_id)
@@ -213,40 +222,44 @@ class World:
         if send == "unsure":
             self.faults[ticket.row_id] += 1
 
-    # What the steward does.
+    # What the steward does: it looks, and acts later on what it saw, which may have changed since.
 
-    def release_expired(self) -> None:
+    def look(self) -> None:
+        """Notice leases that have ended, rows that nobody was told of, messages that seem lost."""
         with self.sessions() as session:
-            found = queue.expired(session)
-        for row_id, token in found:
-            with self.sessions.begin() as session:
-                if queue.release_expired(session, row_id, token):
-                    self.faults[row_id] += 1
+            for row_id, token in queue.expired(session):
+                self.noticed.append(partial(self._release, row_id, token))
+            for row_id in queue.unpublished(session, horizon=queue.SQS_MAX_DELAY):
+                self.noticed.append(partial(self.publish, row_id))
+            for lane in LANES:
+                lost = queue.overtaken(session, lane, margin=timedelta())
+                if not any(message.queue == lane for message in self.bag):
+                    lost += queue.waiting_since(session, lane, wait=timedelta())
+                for row_id, seen in lost:
+                    self.noticed.append(partial(self._publish_again, row_id, seen))
+
+    def act(self, notice: Callable[[], None]) -> None:
+        self.noticed.remove(notice)
+        notice()
+
+    def _release(self, row_id: UUID, token: int) -> None:
+        with self.sessions.begin() as session:
+            if queue.release_expired(session, row_id, token):
+                self.faults[row_id] += 1
+                assert (row_id, token) in self.ended, "a lease that was renewed is nobody's to take"
+
+    def _publish_again(self, row_id: UUID, seen: datetime | None) -> None:
+        """One copy for all who saw the same ``published_at``: the message may be there after all."""
+        if (row_id, seen) not in self.copied:
+            self.copied.add((row_id, seen))
+            self.faults[row_id] += 1
+        self.publish_copy(row_id, seen)
 
     def publish_due(self, send: str = "sent") -> None:
         with self.sessions() as session:
             found = queue.unpublished(session, horizon=queue.SQS_MAX_DELAY)
         for row_id in found:
             self.publish(row_id, send)
-
-    def publish_lost(self) -> None:
-        """Publish again what waits in a lane whose queue is empty."""
-        for lane in LANES:
-            with self.sessions() as session:
-                found = queue.waiting_since(session, lane, wait=timedelta())
-            if any(message.queue == lane for message in self.bag):
-                continue
-            for row_id, seen in found:
-                self.publish_copy(row_id, seen)
-
-    def publish_overtaken(self) -> None:
-        """Publish again what others were faster than; here everything that was published later is."""
-        for lane in LANES:
-            with self.sessions() as session:
-                found = queue.overtaken(session, lane, margin=timedelta())
-            for row_id, seen in found:
-                self.faults[row_id] += 1
-                self.publish_copy(row_id, seen)
 
     def give_up_on(self, message: Message) -> None:
         """SQS moves a message to its dead-letter queue, where the steward finds it."""
@@ -263,8 +276,9 @@ class World:
         """The holder, if it lives, was away for longer than its lease."""
         with self.sessions.begin() as session:
             row = session.get_one(QueueRow, row_id, with_for_update=True)
-            if row.lease_expires_at is not None:
+            if row.lease_expires_at is not None and row.token is not None:
                 expire(session, row_id)
+                self.ended.add((row_id, row.token))
 
     def time_passes(self) -> None:
         """Every wait is over: retries are due, delayed messages are visible."""

@@ -80,7 +80,16 @@ def clock_behind(run: Run) -> None:
 
 def _as_is(run: Run) -> None:
     """The clocks are wrong all the time; a lost worker besides shows that nobody judges by them."""
+    pid = run.stack.pid("worker-1")
+    run.until(lambda: _completed_by(run, pid))
     with run.fault():
-        run.catch([run.stack.pid("worker-1"), *run.stack.children("worker-1")])
+        run.catch([pid, *run.stack.children("worker-1")], seconds=15)
         run.stack.kill("worker-1")
         run.wait(10)
+    later = run.stack.pid("worker-1")
+    run.at_end.append(lambda: run.note(f"{_completed_by(run, pid, later)} stages completed by that worker"))
+
+
+def _completed_by(run: Run, *pids: int) -> int:
+    query = "SELECT count(*) FROM processing_attempts WHERE outcome = 'completed' AND worker LIKE %s"
+    return sum(run.stack.sql(query, [f"%:{pid}/%"])[0][0] for pid in pids)

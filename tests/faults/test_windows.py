@@ -32,7 +32,7 @@ from tests.faults.steps import Trap, Window, role_by
 
 LISTENER, STEWARD, WORKER = ROLES = ("listener", "steward", "worker-2")
 SETTINGS = {
-    "DAILIES_LEASE": "3",
+    "DAILIES_LEASE": "4",
     "DAILIES_VISIBILITY_TIMEOUT": "3",
     "DAILIES_STEWARD_INTERVAL": "0.5",
     "DAILIES_LOST_AFTER": "1",

@@ -42,7 +42,7 @@ from pipeline.workflows import StageName, WorkflowType
 from tests.queue_world import World
 from tests.support import SLOW
 
-EXAMPLES = int(os.environ.get("DAILIES_MACHINE_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("DAILIES_MACHINE_EXAMPLES", "40"))
 STEPS = int(os.environ.get("DAILIES_MACHINE_STEPS", "40"))
 PHASES = [phase for phase in Phase if phase != Phase.shrink or "DAILIES_MACHINE_EXAMPLES" in os.environ]
 UPLOADS = 4
@@ -107,7 +107,6 @@ class QueueMachine(RuleBasedStateMachine):
         self.before: dict[UUID, Job] = {}
         self.made: Counter[str] = Counter()
         self.paused = ""  #: a lane
-        self.overdue = False  #: whether a lease has ended
 
     def jobs(self, status: Collection[JobStatus]) -> list[UUID]:
         return [job.id for job in self.before.values() if job.status in status]
@@ -189,18 +188,14 @@ class QueueMachine(RuleBasedStateMachine):
 
     # The steward
 
+    def look(self, _: Draw) -> None:
+        self.world.look()
+
+    def act(self, draw: Draw) -> None:
+        self.world.act(draw(self.world.noticed))
+
     def publish_due(self, draw: Draw) -> None:
         self.world.publish_due(draw(SENDS))
-
-    def release_expired(self, _: Draw) -> None:
-        self.world.release_expired()
-        self.overdue = False
-
-    def publish_lost(self, _: Draw) -> None:
-        self.world.publish_lost()
-
-    def publish_overtaken(self, _: Draw) -> None:
-        self.world.publish_overtaken()
 
     def give_up_on(self, draw: Draw) -> None:
         self.world.give_up_on(draw(self.world.bag))
@@ -209,9 +204,8 @@ class QueueMachine(RuleBasedStateMachine):
 
     def lease_ends(self, draw: Draw) -> None:
         self.world.lease_ends(UUID(draw(self.rows({TaskStatus.PROCESSING}))["id"]))
-        self.overdue = True
         if draw([True, False]):
-            self.release_expired(draw)
+            self.world.look()
 
     def time_passes(self, _: Draw) -> None:
         self.world.time_passes()
@@ -283,6 +277,11 @@ class QueueMachine(RuleBasedStateMachine):
         held = {holder.claim.row_id for holder in self.world.holders}
         return {UUID(row["id"]) for row in self.rows({TaskStatus.PROCESSING})} - held
 
+    def _steward(self) -> None:
+        self.world.look()
+        for notice in list(self.world.noticed):
+            self.world.act(notice)
+
     def _come_to_rest(self) -> None:
         if self.paused:
             self.world.resume(self.paused)
@@ -290,8 +289,7 @@ class QueueMachine(RuleBasedStateMachine):
             self.world.time_passes()
             for row_id in self._abandoned():
                 self.world.lease_ends(row_id)
-            self.world.release_expired()
-            self.world.publish_due()
+            self._steward()
             for message in list(self.world.bag):
                 self.world.deliver(message, "last")
             for holder in list(self.world.holders):
@@ -300,7 +298,7 @@ class QueueMachine(RuleBasedStateMachine):
             if not self.world.bag:
                 if not self.jobs(JOB_ACTIVE):
                     return
-                self.world.publish_lost()
+                self._steward()
         raise AssertionError({job.id: job.states for job in self.before.values()}, self.world.bag)
 
 
@@ -323,10 +321,9 @@ MOVES: dict[str, tuple[int, Callable[[QueueMachine], object]]] = {
     "renew": (1, lambda self: self.world.holders),
     "die": (1, lambda self: self.world.holders),
     "die_watched": (1, lambda self: self.world.holders),
-    "publish_due": (3, _waits),
-    "release_expired": (3, lambda self: self.overdue),
-    "publish_lost": (2, lambda self: self.rows(DUE) and not self.world.bag),
-    "publish_overtaken": (1, lambda self: self.rows(DUE) and self.world.holders),
+    "look": (4, lambda self: self.rows(AT_WORK)),
+    "act": (6, lambda self: self.world.noticed),
+    "publish_due": (2, _waits),
     "give_up_on": (1, lambda self: self.world.bag),
     "lease_ends": (3, lambda self: self.rows({TaskStatus.PROCESSING})),
     "time_passes": (2, lambda self: self.rows({TaskStatus.RETRYING})),
@@ -341,6 +338,7 @@ def _check_rows(job: Job) -> None:
     assert job.status == derive_job_status(states, started=job.status != JobStatus.QUEUED), (job, states)
     at_work = [place for place, state in enumerate(states) if state in AT_WORK]
     assert len(at_work) == (job.status not in JOB_FINAL), (job.status, states)
+    assert job.status not in JOB_FINAL or set(states) <= FINAL, (job.status, states)
     for place in at_work:
         assert set(states[:place]) <= {TaskStatus.COMPLETED, TaskStatus.SKIPPED}, states
         assert set(states[place + 1 :]) <= {TaskStatus.PENDING}, states

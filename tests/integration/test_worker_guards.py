@@ -23,9 +23,12 @@ from pipeline.queues import Queue
 from pipeline.settings import Settings
 from pipeline.states import JobStatus, TaskStatus
 from tasks import dispatch
+from tasks.keeper import EXIT_SILENT
 from tasks.queues import Queues
 from tasks.runtime import build
 from tasks.steward import Steward
+from tests.faults.proxy import AwsProxy
+from tests.faults.rules import Hang
 from tests.images import detailed, encoded
 from tests.support import row_of, uploaded, wait_until, worker_process
 
@@ -267,3 +270,19 @@ def test_worker_without_room_says_so_starts_nothing_and_fails_nothing(floor: Flo
     assert (row.status, row.token) == (TaskStatus.QUEUED, None)
     with floor.worker():
         floor.wait_for(job_id, JobStatus.COMPLETED)
+
+
+def test_worker_that_polls_no_more_gives_back_what_it_holds_and_exits(
+    floor: Floor, settings: Settings
+) -> None:
+    assert settings.aws_endpoint_url is not None
+    with AwsProxy(settings.aws_endpoint_url) as proxy:
+        through = {"DAILIES_AWS_ENDPOINT_URL": proxy.url, "DAILIES_POLL_STALLED": "3"}
+        with floor.worker("--concurrency", "2", **through) as worker:
+            job_id = floor.job("slow-60-long.jpg")
+            wait_until(lambda: floor.is_running(job_id, "thumbnails"))
+            proxy.rule(Hang(), "SQS.ReceiveMessage")
+            assert worker.wait(timeout=60) == EXIT_SILENT
+    row = floor.row(job_id, "thumbnails")
+    assert (row.status, row.crashes) == (TaskStatus.QUEUED, 0)
+    assert floor.attempts(row) == [("released", "WORKER_STOPPED")]
