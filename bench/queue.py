@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Engine, make_url, text
 
@@ -141,7 +140,8 @@ def _report(seconds: dict[str, dict[str, list[float]]], plans: list[Plan]) -> in
     print("\nMilliseconds, a whole transaction each, as the product's own functions make it.")
     whole = sorted({plan.operation for plan in plans if plan.reads_whole(*queue_rows.TABLES)})
     missed += [f"{operation}: reads a table from end to end" for operation in whole]
-    print("\n".join(["", *(f"Limit not held: {line}." for line in missed)] or ["", "Every limit is held."]))
+    verdict = [f"Limit not held: {line}." for line in missed] or ["Every limit is held."]
+    print("\n" + "\n".join(verdict))
     return int(bool(missed))
 
 

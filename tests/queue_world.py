@@ -68,6 +68,7 @@ class World:
     noticed: list[Callable[[], None]] = field(default_factory=list)  #: by the steward
     ended: set[tuple[UUID, int]] = field(default_factory=set)  #: leases, by row and token
     copied: set[tuple[UUID, datetime | None]] = field(default_factory=set)
+    won: set[tuple[UUID, datetime]] = field(default_factory=set)  #: copies, by what was seen
 
     # What people do.
 
@@ -134,6 +135,8 @@ class World:
         self.bag.remove(message)
         with self.sessions.begin() as session:
             answer = queue.claim(session, message.row_id, worker=worker, lease=LEASE)
+            if isinstance(answer, queue.Paused):
+                self._untold(session, message.row_id)
         match answer:
             case Claimed():
                 self.tokens.append(answer.token)
@@ -163,9 +166,15 @@ class World:
     def fail(self, holder: Holder, error: DailiesError, policy: RetryPolicy, *, dies: bool = False) -> None:
         with self.sessions.begin() as session:
             outcome = queue.fail(session, holder.claim, error, policy, cost=COST)
+            if isinstance(outcome, queue.Again):
+                self._untold(session, holder.claim.row_id)
         if isinstance(outcome, queue.Again) and not dies:
             self.publish(holder.claim.row_id)
         self._leave(holder, acknowledges=not dies)
+
+    def _untold(self, session: Session, row_id: UUID) -> None:
+        row = session.get_one(QueueRow, row_id, populate_existing=True)
+        assert row.published_at is None, "a row whose message is used up says that nobody was told of it"
 
     def renew(self, holder: Holder) -> None:
         claim = holder.claim
@@ -207,6 +216,9 @@ class World:
     def publish_copy(self, row_id: UUID, seen: datetime | None, send: str = "sent") -> None:
         with self.sessions.begin() as session:
             ticket = queue.win_copy(session, row_id, seen=seen)
+        if ticket is not None and seen is not None:
+            assert (row_id, seen) not in self.won, "two have won the right to the same copy"
+            self.won.add((row_id, seen))
         self._send(ticket, send)
 
     def _send(self, ticket: queue.Ticket | None, send: str) -> None:

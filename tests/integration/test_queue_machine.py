@@ -205,7 +205,17 @@ class QueueMachine(RuleBasedStateMachine):
     def lease_ends(self, draw: Draw) -> None:
         self.world.lease_ends(UUID(draw(self.rows({TaskStatus.PROCESSING}))["id"]))
         if draw([True, False]):
-            self.world.look()
+            self.world.look()  # and acts on it later: the holder may have come back by then
+            if self.world.holders and draw([True, False]):
+                self.renew(draw)
+
+    def overtake(self, draw: Draw) -> None:
+        """A holder is away for long: the steward gives its row to another worker. It may come back."""
+        holder = draw(self.world.holders)
+        self.world.lease_ends(holder.claim.row_id)
+        self._steward()
+        for message in [each for each in self.world.bag if each.row_id == holder.claim.row_id][:1]:
+            self.world.deliver(message, self.idle()[0])
 
     def time_passes(self, _: Draw) -> None:
         self.world.time_passes()
@@ -326,6 +336,7 @@ MOVES: dict[str, tuple[int, Callable[[QueueMachine], object]]] = {
     "publish_due": (2, _waits),
     "give_up_on": (1, lambda self: self.world.bag),
     "lease_ends": (3, lambda self: self.rows({TaskStatus.PROCESSING})),
+    "overtake": (2, lambda self: self.world.holders and self.idle()),
     "time_passes": (2, lambda self: self.rows({TaskStatus.RETRYING})),
     "lose": (1, lambda self: self.world.bag),
     "copy": (1, lambda self: self.world.bag),
