@@ -21,10 +21,10 @@ RUNS ?= 1
 MINUTES ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test check bench faults soak clean
+.PHONY: help setup run demo test check bench bench-queue faults soak clean
 
 help:  ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## Install what everything below needs, into .venv
 
@@ -53,6 +53,10 @@ check: $(READY)  ## Lint, types, layers, sizes, deployment files: what a machine
 
 bench: $(READY)  ## Measure assets a second beside the compute limit
 	$(BIN)/python -m bench.end_to_end
+
+bench-queue: $(READY)  ## Measure the queue's statements with a small and a large past, then bloat: 20 minutes, 10 GB
+	$(BIN)/python -m bench.queue
+	$(BIN)/python -m bench.queue --bloat
 
 faults: $(READY)  ## Break everything, under load, and count what is lost: make faults RUNS=3 CASES="kill-workers ..."
 	$(BIN)/python -m tests.faults $(CASES) --runs $(RUNS)

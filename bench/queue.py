@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import random
+import re
 import statistics
 import sys
 import tempfile
@@ -66,10 +68,10 @@ def _scale(url: str, given: argparse.Namespace) -> int:
         for subject, rows in ((subjects["small"], given.small), (subjects["large"], given.large)):
             _prepare(subject, rows)
         _measure(list(subjects.values()), given.rounds)
+        seconds = {name: copy.deepcopy(subject.seconds) for name, subject in subjects.items()}
         with subjects["large"].recorder.listening(large):
             subjects["large"].round()
         plans = subjects["large"].recorder.plans
-    seconds = {name: subject.seconds for name, subject in subjects.items()}
     if given.json:
         given.json.write_text(json.dumps(seconds) + "\n", encoding="utf-8")
     if given.explain:
@@ -153,8 +155,10 @@ def _percentile(values: list[float], share: int) -> float:
 def _told(plans: list[Plan]) -> str:
     parts: list[str] = []
     for plan in plans:
-        parts += [f"### {plan.operation}", "", "```sql", plan.statement.strip(), "```", "", "```"]
-        parts += [plan.told, "```", ""]
+        if parts[-2:-1] != [plan.operation]:
+            parts += [f"### {plan.operation}", ""]
+        statement = re.sub(r"^SELECT .*?\nFROM", "SELECT …\nFROM", plan.statement.strip(), flags=re.DOTALL)
+        parts += ["```sql", statement, "```", "", "```", plan.told, "```", ""]
     return "\n".join(parts)
 
 

@@ -150,7 +150,7 @@ class Subject:
             jobs.list_rows(session, limit=PAGE, queue=Queue.EXPRESS)
         with self.timed("list rows: an empty lane") as session:
             jobs.list_rows(session, limit=PAGE, queue=Queue.HEAVY)
-        with self.timed("list rows: failed, one stage") as session:
-            jobs.list_rows(session, limit=PAGE, status=TaskStatus.FAILED, job_type=StageName.DEDUPE)
+        with self.timed("list rows: cancelled, one stage") as session:
+            jobs.list_rows(session, limit=PAGE, status=TaskStatus.CANCELLED, job_type=StageName.METADATA)
         with self.timed("list rows: of a job") as session:
             jobs.list_rows(session, limit=PAGE, job_id=job_id)

@@ -27,7 +27,7 @@ SELECT n, uuidv7(back) AS item_id, uuidv7(back) AS job_id,
 FROM (SELECT n, mod(abs(hashint8(n)::bigint), 100) AS l,
              mod(abs(hashint8(n * 7919)::bigint), 100) AS r,
              (n - {jobs}) * (interval '90 days' / {jobs}) AS back
-      FROM generate_series(1, {jobs}) n) AS drawn
+      FROM generate_series(1, {jobs}::bigint) n) AS drawn
 """
 STAGES = "CREATE TEMP TABLE stage (workflow text, position int, name text)"
 ITEMS = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from rich.console import Console
@@ -11,12 +12,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cli.client import Api
 from cli.uploads import PREFIX, Upload, put
+from pipeline.errors import DailiesError, InfrastructureError
 from pipeline.settings import Settings
-from pipeline.states import JOB_FINAL
-from pipeline.workflows import STAGES_OF, WorkflowType
+from pipeline.states import JOB_FINAL, JobStatus
 
-STAGES = STAGES_OF[WorkflowType.INGEST]
 POLL_S = 0.25
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
+CLOCKS_DIFFER = timedelta(minutes=10)  #: of the machines that give items their ids, by which they are ordered
 LISTING_SHARE = 0.05  #: of the time may go into asking for all items: it costs the API what the workers need
 
 #: key -> the media item, as ``GET /media-items`` tells it
@@ -37,43 +39,88 @@ def upload_and_follow(
     ``tick`` is called a few times a second. Returns the media items as they are then.
     """
     limit = time.monotonic() + timeout if timeout is not None else None
+    listing = _Listing(api)
     with _progress(console) as progress:
-        bars = _Bars(progress, len(uploads), api)
+        bars = _Bars(progress, len(uploads))
 
         def uploaded(upload: Upload) -> None:
             tick()
             bars.show_uploaded(upload)
+            if upload.error is None:
+                listing.wait_for(upload)
+            listing.refresh()
+            bars.show(listing)
 
         put(uploads, settings, uploaded)
-        listing = _Listing(api, {(one.key, one.version_id) for one in uploads if one.error is None})
         while True:
             tick()
-            done = listing.refresh(urgent=bars.refresh())
-            bars.show_done(done)
-            if done == listing.awaited or (limit is not None and time.monotonic() > limit):
+            listing.refresh()
+            bars.show(listing)
+            if not listing.open or (limit is not None and time.monotonic() > limit):
                 return listing.items
             time.sleep(POLL_S)
 
 
 class _Listing:
-    """The items waited for, asked for as often as it may cost."""
+    """The items waited for. What it asks for does not grow with what was there before.
 
-    def __init__(self, api: Api, waited: set[tuple[str, str]]) -> None:
+    All of them are listed as often as that may cost. In between one is asked for, the newest that is not
+    final: when it is, most of the others are, and all are listed again.
+    """
+
+    def __init__(self, api: Api) -> None:
         self.items: Items = {}
-        self.awaited = len(waited)
-        self._api, self._waited = api, waited
+        self._api = api
+        self._waited: set[tuple[str, str]] = set()
         self._next = 0.0
+        self._watched: str | None = None
+        newest = api.get("media-items", limit=1)["data"]
+        #: From here on everything is older than the uploads.
+        self._older = _created(newest[0]) - CLOCKS_DIFFER if newest else LONG_AGO
 
-    def refresh(self, *, urgent: bool) -> int:
-        """How many are final, as far as known; ``urgent`` when all of them should be."""
+    def wait_for(self, upload: Upload) -> None:
+        """Wait for one more."""
+        self._waited.add((upload.key, upload.version_id))
+        if not upload.version_id:  # without versions an object that is replaced keeps its item, however old
+            self._older = LONG_AGO
+
+    @property
+    def open(self) -> int:
+        """How many are not final, as far as known."""
+        return len(self._waited) - self.count(is_final)
+
+    def count(self, which: Callable[[dict[str, Any]], bool]) -> int:
+        """How many of the items that are known are so."""
+        return sum(1 for item in self.items.values() if which(item))
+
+    def refresh(self) -> None:
+        """Ask for one, or for all when that is due."""
+        if not self.open or (time.monotonic() < self._next and not self._watched_is_over()):
+            return
         started = time.monotonic()
-        if urgent or started >= self._next:
-            for item in self._api.pages("media-items", key_prefix=PREFIX):
-                if (item["key"], item["version_id"]) in self._waited:
-                    self.items[item["key"]] = item
-            took = time.monotonic() - started
-            self._next = started + took / LISTING_SHARE
-        return sum(1 for item in self.items.values() if is_final(item))
+        for item in self._api.pages("media-items", key_prefix=PREFIX):
+            if _created(item) < self._older:
+                break
+            if (item["key"], item["version_id"]) in self._waited:
+                self.items[item["key"]] = item
+        took = time.monotonic() - started
+        self._next = started + max(took / LISTING_SHARE, POLL_S)
+        not_final = (item["id"] for item in self.items.values() if not is_final(item))
+        self._watched = max(not_final, default=None)
+
+    def _watched_is_over(self) -> bool:
+        if self._watched is None:
+            return False
+        try:
+            return is_final(self._api.get(f"media-items/{self._watched}")["data"])
+        except InfrastructureError:
+            raise
+        except DailiesError:  # it was deleted
+            return True
+
+
+def _created(item: dict[str, Any]) -> datetime:
+    return datetime.fromisoformat(item["created_at"])
 
 
 def is_final(item: dict[str, Any]) -> bool:
@@ -82,24 +129,20 @@ def is_final(item: dict[str, Any]) -> bool:
     return job is not None and job["status"] in JOB_FINAL
 
 
-class _Bars:
-    """One bar for all, one for each stage, fed by ``GET /queue/stats``."""
+def is_started(item: dict[str, Any]) -> bool:
+    """Whether a worker has begun with the newest job of a media item."""
+    job = item["latest_job"]
+    return job is not None and job["status"] != JobStatus.QUEUED
 
-    def __init__(self, progress: Progress, total: int, api: Api) -> None:
-        self._progress, self._api, self._total = progress, api, total
-        self._rows_before = self._stats()["total"]
+
+class _Bars:
+    """How many files are uploaded, started, done."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress, self._total = progress, total
         self._done = progress.add_task("[bold]files done", total=total)
         self._uploaded = progress.add_task("  uploaded", total=total)
-        self._stages = {stage: progress.add_task(f"  {stage}", total=total) for stage in STAGES}
-
-    def refresh(self) -> bool:
-        """Show how far each stage is; returns whether every upload's job seems to be over."""
-        stats = self._stats()
-        created = (stats["total"] - self._rows_before) // len(STAGES)
-        for stage, bar in self._stages.items():
-            waiting = sum(stats["by_job_type"].get(stage, {}).values())
-            self._progress.update(bar, completed=min(max(created - waiting, 0), self._total))
-        return created >= self._total and not stats["living"]
+        self._started = progress.add_task("  started", total=total)
 
     def show_uploaded(self, upload: Upload) -> None:
         """One more file was uploaded, or could not be and is not waited for."""
@@ -109,15 +152,11 @@ class _Bars:
             self._total -= 1
             for bar in self._progress.task_ids:
                 self._progress.update(bar, total=self._total)
-        self.refresh()
 
-    def show_done(self, done: int) -> None:
-        """Files that are final."""
-        self._progress.update(self._done, completed=done)
-
-    def _stats(self) -> dict[str, Any]:
-        stats: dict[str, Any] = self._api.get("queue/stats")["data"]
-        return stats
+    def show(self, listing: _Listing) -> None:
+        """What is known of the others."""
+        self._progress.update(self._started, completed=listing.count(is_started))
+        self._progress.update(self._done, completed=listing.count(is_final))
 
 
 def _progress(console: Console) -> Progress:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import Integer, Select, func, literal_column, select
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session, joinedload, selectinload
 
@@ -45,7 +45,7 @@ def list_jobs(
     key_prefix: str | None = None,
 ) -> Sequence[ProcessingJob]:
     """At most ``limit`` jobs with their media items, newest first, older than the job ``before``."""
-    query = select(ProcessingJob).options(joinedload(ProcessingJob.media_item))
+    query = select(ProcessingJob.id)
     if before is not None:
         query = query.where(ProcessingJob.id < before)
     if status is not None:
@@ -63,7 +63,18 @@ def list_jobs(
         query = query.where(
             ProcessingJob.media_item.has(MediaItem.key.startswith(key_prefix, autoescape=True))
         )
-    return session.scalars(query.order_by(ProcessingJob.id.desc()).limit(limit)).all()
+    newest = _newest(query.order_by(ProcessingJob.id.desc()), limit)
+    jobs = select(ProcessingJob).where(ProcessingJob.id.in_(newest)).order_by(ProcessingJob.id.desc())
+    return session.scalars(jobs.options(joinedload(ProcessingJob.media_item))).all()
+
+
+def _newest(ids: Select[UUID], limit: int) -> Select[UUID]:
+    """The first ids of a list, for the rows to be fetched by: the indexes tell them without the table.
+
+    Asked for whole rows at once, the planner would rather walk through all rows, newest first, until it has
+    met enough of a kind. It has to know the limit, also when it prepares the statement.
+    """
+    return ids.limit(literal_column(str(int(limit)), Integer))
 
 
 def latest_jobs(session: Session, media_item_ids: Collection[UUID]) -> dict[UUID, ProcessingJob]:
@@ -89,7 +100,7 @@ def list_rows(
     job_id: UUID | None = None,
 ) -> Sequence[QueueRow]:
     """At most ``limit`` queue rows, newest first, older than the row ``before``."""
-    query = select(QueueRow)
+    query = select(QueueRow.id)
     if before is not None:
         query = query.where(QueueRow.id < before)
     if status is not None:
@@ -100,7 +111,8 @@ def list_rows(
         query = query.where(is_in(QueueRow.job_type, {job_type}))
     if job_id is not None:
         query = query.where(QueueRow.job_id == job_id)
-    return session.scalars(query.order_by(QueueRow.id.desc()).limit(limit)).all()
+    newest = _newest(query.order_by(QueueRow.id.desc()), limit)
+    return session.scalars(select(QueueRow).where(QueueRow.id.in_(newest)).order_by(QueueRow.id.desc())).all()
 
 
 def count_dead_letters(session: Session) -> dict[str, int]:

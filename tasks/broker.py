@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from kombu.transport import SQS
 from kombu.transport.virtual import Base64  # noqa: F401 - kombu finds its codecs through the transport's module
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 REPLY_EXCHANGE = "reply.celery.pidbox"
+EVENT_EXCHANGE = "celeryev"
+#: An event is a hint: nobody waits long for it to be sent.
+SNS_CONFIG = Config(connect_timeout=2, read_timeout=3, retries={"total_max_attempts": 1})
+MUTE = 30.0  #: seconds without events after one that could not be sent
 ALIVE_TAG = "dailies:polled-at"
 #: A consumer marks its queue this often; the sweep deletes what was not marked for ``STALE_AFTER``.
 MARK_EVERY, STALE_AFTER = 60.0, 600.0
@@ -59,6 +64,7 @@ class Channel(SQS.Channel):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._marked: dict[str, float] = {}
+        self._mute_until = 0.0
         self._poller: Poller | None = None
         self._receipts: Receipts | None = None
 
@@ -112,16 +118,22 @@ class Channel(SQS.Channel):
 
     def receive(self, queue: str, url: str, message: dict[str, Any]) -> None:
         """Take a message that was received elsewhere to its consumer. Only in the event loop's thread."""
-        callback = self.connection._callbacks.get(queue)  # noqa: SLF001 - kombu's own way in
+        handle = message["ReceiptHandle"]
+        if not is_ephemeral(queue) and self._poller is not None and not self._poller.holds(handle):
+            return  # it went back meanwhile
         try:
-            if callback is None:
-                raise ConnectionError("nobody consumes here any more")  # noqa: TRY301
-            callback(self._message_to_python(message, queue, url))
+            if self.closed or queue not in self.connection._callbacks:  # noqa: SLF001 - kombu's own way in
+                self._hand_back(handle, after=0)
+            else:
+                self.connection._callbacks[queue](self._message_to_python(message, queue, url))  # noqa: SLF001
         except Exception as error:  # noqa: BLE001 - one message ends no worker
             log.warning("message_not_taken", queue=queue, error=str(error))
-            if self._receipts is not None:
-                self._receipts.give_back(message["ReceiptHandle"], after=NOT_TAKEN)
-                self._leave(message["ReceiptHandle"])
+            self._hand_back(handle, after=NOT_TAKEN)
+
+    def _hand_back(self, handle: str, *, after: int) -> None:
+        if self._receipts is not None:
+            self._receipts.give_back(handle, after=after)
+        self._leave(handle)
 
     def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None:  # noqa: FBT001, FBT002 - kombu's own
         """Acknowledge: the slot is free now, the message is deleted as soon as SQS takes it."""
@@ -144,6 +156,11 @@ class Channel(SQS.Channel):
         else:
             self._receipts.delete(delivery_tag)
         self._leave(delivery_tag)
+
+    def begun(self, delivery_tag: str) -> None:
+        """A pool process has begun with this message."""
+        if self._poller is not None:
+            self._poller.begun(delivery_tag)
 
     def _back_after(self, delivery_tag: str) -> int:
         try:
@@ -169,7 +186,23 @@ class Channel(SQS.Channel):
         self._new_queue(queue)
         self._subscribe_queue_to_fanout_exchange_if_required(queue)
 
-    def _put_fanout(self, *args: Any, **kwargs: Any) -> None:
+    def _put_fanout(self, exchange: str, *args: Any, **kwargs: Any) -> None:
+        """Send to everybody. An event that cannot be sent is dropped, and those of the next half minute too.
+
+        A worker sends them from its event loop, which would wait for a broker that is away with each.
+        """
+        is_event = exchange.endswith(EVENT_EXCHANGE)
+        if is_event and time.monotonic() < self._mute_until:
+            return
+        try:
+            self._send_to_all(exchange, *args, **kwargs)
+        except (BotoCoreError, ClientError) as error:
+            if not is_event:
+                raise
+            self._mute_until = time.monotonic() + MUTE
+            log.warning("events_dropped", error=str(error), seconds=MUTE)
+
+    def _send_to_all(self, *args: Any, **kwargs: Any) -> None:
         try:
             super()._put_fanout(*args, **kwargs)
         except ClientError as error:
@@ -177,6 +210,11 @@ class Channel(SQS.Channel):
                 raise
             self._fanout = None  # makes the topic again
             super()._put_fanout(*args, **kwargs)
+
+    def _new_boto_client(self, service: str, *args: Any, **kwargs: Any) -> Any:
+        if service == "sns":
+            kwargs["config"] = SNS_CONFIG
+        return super()._new_boto_client(service, *args, **kwargs)
 
     def hear(self, queue: str) -> list[dict[str, Any]]:
         """Messages of a process's own queue, deleted there: nobody reads an old command."""
@@ -216,7 +254,7 @@ class Ear(threading.Thread):
             try:
                 for message in channel.hear(queue):
                     channel.hub.call_soon(channel.receive, queue, "", message)
-            except (BotoCoreError, ClientError) as error:
+            except Exception as error:  # noqa: BLE001 - nothing may end the listening
                 log.warning("control_poll_failed", queue=queue, error=str(error))
                 time.sleep(EAR_PAUSE)
                 if is_gone(error):
@@ -226,7 +264,7 @@ class Ear(threading.Thread):
         """The broker has lost the queue, and probably all it had: make it and its subscription again."""
         try:
             self._channel.remake(self._queue)
-        except (BotoCoreError, ClientError) as error:
+        except Exception as error:  # noqa: BLE001 - tried again
             log.warning("control_queue_not_made", queue=self._queue, error=str(error))
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import binascii
 import json
+import time
 from base64 import b64decode
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import structlog
 
 from db import collected, queue
-from pipeline.errors import NotOursError
+from db.session import guarded
+from pipeline.errors import InfrastructureError, NotOursError
 from pipeline.events import parse
 from pipeline.queues import Queue
 from tasks.dispatch import COPY_MARK, SCHEMA
-from tasks.queues import Queues
+from tasks.queues import SQS_ERRORS, Queues
 from tasks.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -23,9 +26,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-#: Seconds for which a message that stays is not looked at again: our copies, and what a newer release sent.
-LOOK_AGAIN_AFTER = 3600
-RECEIVES = 10  #: a queue and round, of ten messages each
+LOOK_EVERY = 180.0  #: seconds between passes over the queues
+PATIENCE = 20.0  #: seconds that a pass over a queue takes at most
+#: Seconds for which a message that stays is hidden: a pass sees each once, and then anybody sees how many.
+HIDDEN = 30
 #: The message attribute that counts how often an event was sent back to the events queue.
 RETURNS = "dailies-returns"
 MOST_RETURNS = 5
@@ -37,32 +41,51 @@ class Collector:
     def __init__(self, runtime: Runtime, queues: Queues) -> None:
         self._runtime = runtime
         self._queues = queues
+        self._looked = float("-inf")
+
+    def run(self) -> int:
+        """``collect``, when its time has come."""
+        if time.monotonic() - self._looked < LOOK_EVERY:
+            return 0
+        self._looked = time.monotonic()
+        return self.collect()
 
     def collect(self) -> int:
-        """Look at up to a hundred messages of each queue; returns how many were dealt with."""
+        """Look at the messages of each queue once; returns how many were dealt with."""
         return self._each(Queue.DEAD_LETTER, self._of_lane) + self._each(
             Queue.EVENTS_DEAD_LETTER, self._of_events
         )
 
-    def _each(self, source: Queue, handle: Any) -> int:
-        done = 0
-        for _ in range(RECEIVES):
+    def _each(self, source: Queue, handle: Callable[[MessageTypeDef], bool]) -> int:
+        done, end = 0, time.monotonic() + PATIENCE
+        while True:
             received = self._receive(source)
             copies = [message for message in received if COPY_MARK in message.get("MessageAttributes", {})]
             done += self._delete_stale(source, copies)
             for message in received:
                 if message not in copies:
-                    done += bool(handle(message))
-            if not received:
-                break
-        return done
+                    done += self._alone(message, handle)
+            if not received or time.monotonic() >= end:
+                return done
+
+    def _alone(self, message: MessageTypeDef, handle: Callable[[MessageTypeDef], bool]) -> bool:
+        """Whether ``handle`` dealt with the message. One that it stumbles over harms no other."""
+        try:
+            with guarded():
+                return handle(message)
+        except (InfrastructureError, *SQS_ERRORS):
+            raise
+        except Exception:
+            log.exception("message_left", message_id=message.get("MessageId"))
+            return False
 
     def _receive(self, source: Queue) -> list[MessageTypeDef]:
         return self._queues.client.receive_message(
             QueueUrl=self._queues.url(source),
             MaxNumberOfMessages=10,
             WaitTimeSeconds=0,
-            VisibilityTimeout=LOOK_AGAIN_AFTER,
+            VisibilityTimeout=HIDDEN,
+            MessageSystemAttributeNames=["SentTimestamp"],
             MessageAttributeNames=["All"],
         ).get("Messages", [])
 
@@ -95,7 +118,7 @@ class Collector:
         # Deleted before it is counted: a fault in between loses a hint, and counts nothing twice.
         self._delete(Queue.DEAD_LETTER, message)
         with self._runtime.sessions.begin() as session:
-            known = queue.charge_undelivered(session, row_id)
+            known = queue.charge_undelivered(session, row_id, sent_at=_sent_at(message))
             if not known:
                 queue.keep_foreign(session, source=None, body=str(row_id), error=_unknown(row_id))
         log.warning("message_collected", row_id=str(row_id), known=known)
@@ -131,6 +154,11 @@ class Collector:
         return True
 
 
+def _sent_at(message: MessageTypeDef) -> datetime | None:
+    sent = message.get("Attributes", {}).get("SentTimestamp", "")
+    return datetime.fromtimestamp(int(sent) / 1000, UTC) if sent.isdecimal() else None
+
+
 def _unknown(row_id: UUID) -> NotOursError:
     return NotOursError(
         f"No queue row has the id {row_id}; it was pruned, or the message is another system's."
@@ -158,7 +186,7 @@ def row_of(body: str) -> UUID | None:
         if schema.isdecimal() and int(schema) > SCHEMA:
             return None
         return UUID(str(told[0]))
-    except (ValueError, KeyError, TypeError, IndexError, binascii.Error) as error:
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise NotOursError(
             "The message is no task of ours; look at what else sends to the queues."
         ) from error
@@ -167,5 +195,5 @@ def row_of(body: str) -> UUID | None:
 def _letter_id(body: str) -> UUID | None:
     try:
         return UUID(json.loads(body)["id"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -10,7 +10,6 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from celery.worker import state
 
 from db.session import guarded, make_engine, session_factory
 from pipeline.errors import InfrastructureError, NotOursError
@@ -18,10 +17,11 @@ from pipeline.queues import LANES, Queue
 from pipeline.settings import Settings
 from tasks import foreign
 from tasks.dispatch import NEWER_SCHEMA_DELAY
-from tasks.keeper import Identity, Keeper, Running
+from tasks.keeper import Identity, Keeper
 from tasks.poller import Poller
 from tasks.queues import Queues
 from tasks.receipts import Receipts
+from tasks.running import Running
 from tasks.runtime import worker_id
 
 if TYPE_CHECKING:
@@ -58,8 +58,9 @@ class Crew:
         host = socket.gethostname()
         me = Identity(worker_id(), consumer.hostname, host, os.getpid(), lanes, version("dailies"))
         self._keeper = Keeper(
-            settings, self._sessions, me, running, self.poller, alive=self._processes, kill=self._kill
-        )
+            settings, self._sessions, me, running, self.poller,
+            alive=self._processes, kill=self._kill, stop_receiving=self.stop_receiving,
+        )  # fmt: skip
 
     def start(self) -> None:
         """Begin, once there is a channel that takes messages."""
@@ -68,15 +69,15 @@ class Crew:
             part.start()
 
     def stop_receiving(self) -> None:
-        """Take no more, and let what runs come to its end."""
+        """Take no more, give back what has not started, and let what runs come to its end."""
         self.poller.stop()
         self._keeper.stop_soon()
+        self.return_unstarted()
 
     def return_unstarted(self) -> None:
         """Celery forgets what no pool process has begun: it stops, or has lost its connection."""
-        started = set(state.active_requests)
-        for request in set(state.reserved_requests) - started:
-            self._return(request.message.delivery_tag, after=0)
+        for handle in self.poller.unstarted():
+            self._return(handle, after=0)
 
     def finish(self) -> None:
         """The pool has ended: wait for the last polls, say what is owed, say goodbye."""
@@ -122,7 +123,8 @@ class Crew:
         try:
             with guarded():
                 foreign.keep(self._sessions, self._settings, lane, body, error)
-        except InfrastructureError:
+        except InfrastructureError as why:
+            log.warning("message_not_kept", lane=lane, error=why.message)
             self._return(handle, after=LATER)
             return
         self.receipts.delete(handle)

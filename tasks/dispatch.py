@@ -27,6 +27,7 @@ NEWER_SCHEMA_DELAY = 30
 #: The message attribute that marks our own copies on the dead-letter queue: they are never published again.
 COPY_MARK = "dailies"
 
+BROKER_UNAVAILABLE = "BROKER_UNAVAILABLE"  #: the code of a ``strict`` publication that was not sent
 BROKER_ERRORS = (BotoCoreError, ClientError, OperationalError, OSError)
 
 
@@ -65,7 +66,7 @@ def _send_and_tell(sessions: Sessions, ticket: queue.Ticket | None, *, strict: b
             queue.give_back(session, ticket)
         if strict:
             raise InfrastructureError(
-                f"The broker does not answer: {error}", code="BROKER_UNAVAILABLE"
+                f"The broker does not answer: {error}", code=BROKER_UNAVAILABLE
             ) from error
         return False
     return True
@@ -113,9 +114,10 @@ def copy_dead_letters(sessions: Sessions, settings: Settings, *, limit: int = 20
 
     Called when one is written, and by the steward for those whose send was lost. Returns how many were sent.
     """
-    sent: list[UUID] = []
-    # Sent before the commit that says so: a crash in between makes a second copy, and never none.
-    with sessions.begin() as session:
+    sent = 0
+    with queue.copying(sessions) as session:
+        if session is None:  # somebody else does; the steward asks again in a moment
+            return 0
         for letter in queue.without_copy(session, limit=limit):
             try:
                 _send_copy(settings, letter)
@@ -124,10 +126,10 @@ def copy_dead_letters(sessions: Sessions, settings: Settings, *, limit: int = 20
             except (*BROKER_ERRORS, InfrastructureError) as error:
                 log.warning("dead_letter_copy_failed", dead_letter_id=str(letter.id), error=str(error))
                 break
-            else:
-                sent.append(letter.id)
-        queue.mark_copied(session, sent)
-    return len(sent)
+            else:  # said at once: a crash after the send makes a second copy, and never none
+                queue.mark_copied(session, [letter.id])
+                sent += 1
+    return sent
 
 
 def _send_copy(settings: Settings, letter: DeadLetter) -> None:

@@ -34,13 +34,15 @@ def ensure_ours(app: Celery, body: str) -> None:
     headers = envelope.get("headers")
     if not isinstance(headers, dict) or not isinstance(headers.get("id"), str):
         raise NotOursError("The message has no Celery headers.")
-    if headers.get("task") not in app.tasks:
+    if any(headers.get(name) is not None for name in ("eta", "expires")):
+        raise NotOursError("The message has an eta or an expiry; ours wait in their row, and never expire.")
+    if not isinstance(headers.get("task"), str) or headers["task"] not in app.tasks:
         raise NotOursError(f"The message is for the task {headers.get('task')!r}, which is none of ours.")
     if envelope.get("content-type") != "application/json":
         raise NotOursError(f"The message's arguments are {envelope.get('content-type')!r}, not JSON.")
     try:
         args = json.loads(_plain(envelope["body"], envelope["properties"].get("body_encoding")))[0]
-    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise NotOursError(f"The message's arguments cannot be read: {error}") from error
     if not isinstance(args, list):
         raise NotOursError("The message's arguments are no list.")
@@ -56,7 +58,7 @@ def keep(sessions: Sessions, settings: Settings, lane: Queue, body: str, error: 
 def _envelope(body: str) -> dict[str, Any]:
     try:
         envelope = json.loads(_plain(body, None if body.lstrip()[:1] == "{" else "base64"))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise NotOursError(f"The message cannot be read: {error}") from error
     if not isinstance(envelope, dict) or not isinstance(envelope.get("properties"), dict):
         raise NotOursError("The message has no Celery envelope.")

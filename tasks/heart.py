@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 
 import structlog
@@ -29,6 +30,15 @@ LOOK_EVERY = 2.0
 EXIT_NOT_OURS = 88
 
 
+@dataclass(slots=True)
+class Beat:
+    """One claim that is being worked on."""
+
+    claim: queue.Claimed
+    renew_at: float  #: on the monotonic clock
+    settling: bool = False  #: its end is being written: from now on it may be no longer ours, and rightly so
+
+
 class Heart:
     """Beats for one claim at a time. Made after the fork, once a process."""
 
@@ -36,51 +46,47 @@ class Heart:
         self._runtime = runtime
         self._renew_every = runtime.settings.lease.total_seconds() / 3
         self._look_every = min(LOOK_EVERY, self._renew_every)
-        self._lock = threading.Lock()
-        self._claim: queue.Claimed | None = None
-        self._renew_at = 0.0
+        self._beat: Beat | None = None
         self._busy = threading.Event()
         threading.Thread(target=self._run, name="heart", daemon=True).start()
 
     @contextmanager
-    def beating(self, claim: queue.Claimed) -> Iterator[None]:
-        """Keep the lease of ``claim`` for the length of the block, which must not settle it."""
-        with self._lock:
-            self._claim, self._renew_at = claim, time.monotonic() + self._renew_every
+    def beating(self, claim: queue.Claimed) -> Iterator[Beat]:
+        """Keep the lease of ``claim`` for the length of the block."""
+        beat = self._beat = Beat(claim, time.monotonic() + self._renew_every)
         self._busy.set()
         try:
-            yield
+            yield beat
         finally:
-            with self._lock:
-                self._claim = None
+            self._beat = None
             self._busy.clear()
 
     def _run(self) -> None:
         while True:
             self._busy.wait()
             time.sleep(self._look_every)
+            beat = self._beat
+            if beat is None:
+                continue
             try:
-                with guarded(), self._lock:
-                    self._beat()
+                with guarded():
+                    self._tick(beat)
             except InfrastructureError as error:
                 log.warning("heartbeat_failed", error=error.message)
             except Exception:
                 log.exception("heartbeat_raised")
 
-    def _beat(self) -> None:
-        """Renew or look. The caller holds the lock: the block cannot end, nor another begin, meanwhile."""
-        claim = self._claim
-        if claim is None:
-            return
-        renew = time.monotonic() >= self._renew_at
+    def _tick(self, beat: Beat) -> None:
+        """Renew or look; end the process where the row is not ours and the work on it goes on."""
+        renew = time.monotonic() >= beat.renew_at
+        lease = self._runtime.settings.lease if renew else None
         with self._runtime.sessions.begin() as session:
-            lease = self._runtime.settings.lease if renew else None
-            ours = queue.heartbeat(session, claim.row_id, claim.token, lease=lease)
+            ours = queue.heartbeat(session, beat.claim.row_id, beat.claim.token, lease=lease)
         if renew:
-            self._renew_at = time.monotonic() + self._renew_every
-        if not ours:
-            log.warning("row_no_longer_ours", row_id=str(claim.row_id), token=claim.token)
-            os._exit(EXIT_NOT_OURS)
+            beat.renew_at = time.monotonic() + self._renew_every
+        # No lock: whoever settles has said so before, and a row that was lost before stays lost.
+        if not ours and self._beat is beat and not beat.settling:
+            os._exit(EXIT_NOT_OURS)  # at once: to write a line would take time, and the parent writes one
 
 
 @lru_cache(maxsize=1)

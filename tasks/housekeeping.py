@@ -17,8 +17,7 @@ from tasks.sweep import sweep
 log = structlog.get_logger(__name__)
 
 SWEEP_EVERY = 300.0  #: seconds between sweeps of queues, partitions, and what is old
-PATIENCE = 10.0  #: seconds a round that a listing goes on
-BATCHES = 20  #: of each kind of old rows, a round
+PATIENCE = 10.0  #: seconds a round that a listing or the pruning goes on
 
 
 class Housekeeping:
@@ -68,20 +67,24 @@ class Housekeeping:
         return 0
 
     def prune(self) -> int:
-        """Delete ended jobs, dead letters and workers that are past their time, in small transactions."""
-        settings = self._runtime.settings
-        return (
-            self._batches(lambda session: prune.dead_letters(session, keep=settings.keep_dead_letters))
-            + self._batches(lambda session: prune.finished_jobs(session, keep=settings.keep_finished))
-            + self._batches(prune.silent_workers)
-        )
+        """Delete ended jobs, dead letters and workers that are past their time, in small transactions.
 
-    def _batches(self, delete: Callable[[Session], int]) -> int:
-        total = 0
-        for _ in range(BATCHES):
-            with self._runtime.sessions.begin() as session:
-                done = delete(session)
-            total += done
-            if not done:
-                break
+        When there is more than ``PATIENCE`` is enough for, it goes on in the next round.
+        """
+        settings, end, total = self._runtime.settings, time.monotonic() + PATIENCE, 0
+        kinds: tuple[Callable[[Session], int], ...] = (
+            prune.silent_workers,
+            lambda session: prune.dead_letters(session, keep=settings.keep_dead_letters),
+            lambda session: prune.finished_jobs(session, keep=settings.keep_finished),
+        )
+        for delete in kinds:
+            while done := self._batch(delete):
+                total += done
+                if time.monotonic() >= end:
+                    self._done.pop("prune", None)
+                    return total
         return total
+
+    def _batch(self, delete: Callable[[Session], int]) -> int:
+        with self._runtime.sessions.begin() as session:
+            return delete(session)

@@ -11,9 +11,8 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from uuid import UUID
 
 import structlog
 
@@ -27,6 +26,7 @@ from pipeline.settings import Settings
 from pipeline.spool import sweep_workdirs
 from tasks import dispatch
 from tasks.poller import Poller
+from tasks.running import DIED, STOPPED, Running, was_told_to_stop
 
 log = structlog.get_logger(__name__)
 
@@ -35,10 +35,6 @@ REPORT_EVERY, PAUSES_EVERY, ROOM_EVERY, SWEEP_EVERY = 15.0, 2.0, 5.0, 60.0
 #: Seconds after the grace of a shutdown in which the worker should have ended by itself.
 LAST_GRACE = 5.0
 EXIT_SILENT = 70  #: the exit status of a worker that polled no more
-
-DIED = ("WORKER_DIED", "The process that worked on this stage was killed.")
-TIMED_OUT = ("TIME_LIMIT_EXCEEDED", "The stage did not end within its hard time limit and was killed.")
-STOPPED = ("WORKER_STOPPED", "The worker was told to stop before the stage had ended; it costs nothing.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,45 +49,12 @@ class Identity:
     version: str
 
 
-@dataclass
-class Running:
-    """The rows that pool processes are at work on, by row, with the process; shared by two threads."""
-
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    rows: dict[str, int] = field(default_factory=dict)
-    lost: list[tuple[str, int, bool, tuple[str, str]]] = field(default_factory=list)
-
-    def began(self, row_id: str, pid: int) -> None:
-        """A pool process took the message of this row."""
-        with self.lock:
-            self.rows[row_id] = pid
-
-    def ended(self, row_id: str) -> None:
-        """It came to an end by itself."""
-        with self.lock:
-            self.rows.pop(row_id, None)
-
-    def died(self, row_id: str, *, crash: bool, error: tuple[str, str]) -> None:
-        """Its process is gone; the row is to be released."""
-        with self.lock:
-            pid = self.rows.pop(row_id, None)
-            if pid is not None:
-                self.lost.append((row_id, pid, crash, error))
-
-    def take_lost(self) -> list[tuple[str, int, bool, tuple[str, str]]]:
-        """What is to be released; the caller gives back what it could not release."""
-        with self.lock:
-            found, self.lost = self.lost, []
-        return found
-
-    def now(self) -> dict[str, int]:
-        """What runs now."""
-        with self.lock:
-            return dict(self.rows)
-
-
 class Keeper:
-    """See the module. ``alive`` gives the pool's process ids; ``kill`` ends one of them for good."""
+    """See the module.
+
+    ``alive`` gives the pool's process ids, ``kill`` ends one of them for good, and ``stop_receiving`` is what
+    comes first when the worker was told to stop.
+    """
 
     def __init__(
         self,
@@ -103,10 +66,11 @@ class Keeper:
         *,
         alive: Callable[[], set[int]],
         kill: Callable[[int], None],
+        stop_receiving: Callable[[], None],
     ) -> None:
         self._settings, self._sessions = settings, sessions
         self._identity, self._running, self._poller = identity, running, poller
-        self._alive, self._kill = alive, kill
+        self._alive, self._kill, self._stop_receiving = alive, kill, stop_receiving
         self._paused: frozenset[str] = frozenset()
         self._no_room: str | None = None
         self._due: dict[str, float] = {}
@@ -125,6 +89,7 @@ class Keeper:
 
     def stop_soon(self) -> None:
         """The worker was told to stop: running stages have ``shutdown_grace`` from now on."""
+        self._running.stopping = True
         if self._stopping_since is None:
             self._stopping_since = time.monotonic()
 
@@ -135,10 +100,11 @@ class Keeper:
 
     def _run(self) -> None:
         while not self._ended.wait(TICK):
-            self._find_dead()
-            for step in (self._release, self._look_around, self._report, self._sweep, self._watch):
+            for step in (
+                self._notice_stop, self._find_dead, self._release, self._look_around,
+                self._report, self._sweep, self._watch, self._end_grace,
+            ):  # fmt: skip
                 self._try(step)
-            self._end_grace()
         self._try(self._release)
         self._try(self._say_goodbye)
 
@@ -162,26 +128,27 @@ class Keeper:
         """Celery tells of a dead process only seconds later; this asks at once."""
         running = self._running.now()  # before the pool is looked at: a new process is in both
         alive = self._alive()
-        for row_id, pid in running.items():
+        for row_id, pid in running:
             if pid not in alive:
-                self._running.died(row_id, crash=True, error=DIED)
+                self._running.died(row_id, pid, DIED)
 
     def _release(self) -> None:
-        lost = self._running.take_lost()
-        while lost:
-            row_id, pid, crash, error = lost[-1]
+        while (lost := self._running.next_lost()) is not None:
+            worker = f"{self._identity.id}/{lost.pid}"
             try:
-                with self._sessions.begin() as session:
-                    released = queue.release_held(
-                        session, UUID(row_id), f"{self._identity.id}/{pid}", crash=crash, error=error
+                with guarded(), self._sessions.begin() as session:
+                    done = queue.release_held(
+                        session, lost.row_id, worker, crash=lost.crash, error=lost.error
                     )
-            except BaseException:
-                self._running.lost.extend(lost)
-                raise
-            lost.pop()
-            if released:
-                log.warning("row_released", row_id=row_id, child=pid, why=error[0])
-                dispatch.publish(self._sessions, UUID(row_id))
+            except InfrastructureError:
+                raise  # it stays, and is tried again
+            except Exception:
+                log.exception("release_raised", row_id=str(lost.row_id))  # the steward will find it
+                done = False
+            self._running.released(lost)
+            if done:
+                log.warning("row_released", row_id=str(lost.row_id), child=lost.pid, why=lost.error[0])
+                dispatch.publish(self._sessions, lost.row_id)
 
     def _look_around(self) -> None:
         """Which lanes may be asked: none without room, and none that is paused."""
@@ -211,7 +178,7 @@ class Keeper:
         me = self._identity
         with self._sessions.begin() as session:
             workers.report(
-                session, me.id, name=me.name, host=me.host, pid=me.pid, lanes=me.lanes,
+                session, me.id, name=me.name, host=me.host, pid=me.pid, lanes=self._poller.open_lanes(),
                 concurrency=len(self._alive()), version=me.version, state=state, reason=reason,
             )  # fmt: skip
 
@@ -230,15 +197,23 @@ class Keeper:
         self._say(WorkerState.STOPPED, None)
 
     def _watch(self) -> None:
-        """End a worker that should poll and does not: whoever supervises it starts another."""
-        silent = time.monotonic() - self._poller.last_completed
+        """End a worker that should poll and does not, or holds what it does not start: another is started."""
+        if self._stopping_since is not None:
+            return
+        now = time.monotonic()
         if not self._poller.may_poll:
-            self._poller.last_completed = max(self._poller.last_completed, time.monotonic() - TICK)
-        elif silent > self._settings.poll_stalled.total_seconds():
-            log.critical("worker_silent", seconds=round(silent))
+            self._poller.last_completed = max(self._poller.last_completed, now - TICK)
+        since = min([self._poller.last_completed, *self._poller.unstarted().values()])
+        if now - since > self._settings.poll_stalled.total_seconds():
+            log.critical("worker_silent", seconds=round(now - since))
             self._give_back_all()
             self._try(self._release)
             os._exit(EXIT_SILENT)
+
+    def _notice_stop(self) -> None:
+        """See that the worker was told to stop as soon as it was: its event loop may be waiting for SNS."""
+        if self._stopping_since is None and was_told_to_stop():
+            self._stop_receiving()
 
     def _end_grace(self) -> None:
         """After the grace of a shutdown: end what still runs, give its rows back, and leave."""
@@ -254,6 +229,7 @@ class Keeper:
             os._exit(0)
 
     def _give_back_all(self) -> None:
-        for row_id, pid in self._running.now().items():
-            self._running.died(row_id, crash=False, error=STOPPED)
+        self._running.stopping = True
+        for row_id, pid in self._running.now():
             self._kill(pid)
+            self._running.died(row_id, pid, STOPPED)

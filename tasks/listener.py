@@ -79,7 +79,7 @@ class Listener:
                     self._apply(message["Body"])
             except InfrastructureError as error:
                 log.warning("event_postponed", error=error.message)
-                return False  # visible again after its timeout, and after ten times in the dead-letter queue
+                return False  # visible again after its timeout, after twenty times in the DLQ
             except Exception:
                 log.exception("event_raised")
                 return False

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from pipeline.errors import InfrastructureError
-from pipeline.queues import Queue
+from pipeline.queues import LANES, Queue
 from tasks.queues import SQS_ERRORS, Queues
 from tasks.receipts import Receipt, Receipts
 
@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 BATCH = 10  #: messages a receive; the most that SQS gives
 IDLE = 0.5  #: seconds between two looks at slots and lanes when nothing has changed
 PAUSE_AFTER_ERROR = 1.0
+#: Seconds until a message that could not be handed on is shown again.
+BACK_AFTER_ERROR = 30
 
 Deliver = Callable[[Queue, "MessageTypeDef"], None]
 
@@ -54,7 +56,8 @@ class Poller:
         self.lanes: tuple[Queue, ...] = tuple(lanes)
         self._slots, self._deliver, self._wait = slots, deliver, wait
         self._lock = threading.Lock()
-        self._in_hand: set[str] = set()
+        self._in_hand: dict[str, float | None] = {}  # by receipt handle: since when, or None once begun
+        self._left: set[Queue] = set()
         self._changed = threading.Event()
         self._stopping = threading.Event()
         self._waiting: dict[Queue, Future[None]] = {}
@@ -87,7 +90,34 @@ class Poller:
     def done(self, handle: str) -> None:
         """The message with this receipt handle has left the worker's hands: its slot is free."""
         with self._lock:
-            self._in_hand.discard(handle)
+            self._in_hand.pop(handle, None)
+        self._changed.set()
+
+    def begun(self, handle: str) -> None:
+        """A pool process has begun with the message."""
+        with self._lock:
+            if handle in self._in_hand:
+                self._in_hand[handle] = None
+
+    def holds(self, handle: str) -> bool:
+        """Whether the message is in the worker's hands."""
+        with self._lock:
+            return handle in self._in_hand
+
+    def unstarted(self) -> dict[str, float]:
+        """The receipt handles of what no pool process has begun, and since when (on the monotonic clock)."""
+        with self._lock:
+            return {handle: at for handle, at in self._in_hand.items() if at is not None}
+
+    def leave(self, lane: Queue) -> None:
+        """Ask this lane no more, until it is joined again: an operator's word to this worker."""
+        self._left.add(lane)
+
+    def join(self, lane: Queue) -> None:
+        """Ask this lane from now on."""
+        self._left.discard(lane)
+        served = {*self.lanes, lane}
+        self.lanes = tuple(one for one in LANES if one in served)
         self._changed.set()
 
     def close_lanes(self, lanes: frozenset[Queue]) -> None:
@@ -105,8 +135,12 @@ class Poller:
         """Whether a poll should be under way or about to be."""
         return not self._stopping.is_set() and self.free() > 0 and bool(self._open())
 
+    def open_lanes(self) -> list[Queue]:
+        """The lanes that this worker serves, paused or not."""
+        return [lane for lane in self.lanes if lane not in self._left]
+
     def _open(self) -> list[Queue]:
-        return [lane for lane in self.lanes if lane not in self.closed]
+        return [lane for lane in self.open_lanes() if lane not in self.closed]
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -114,9 +148,6 @@ class Poller:
                 if not self._round():
                     self._changed.wait(IDLE)
                     self._changed.clear()
-            except (*SQS_ERRORS, InfrastructureError) as error:
-                log.warning("poll_failed", error=str(error))
-                self._stopping.wait(PAUSE_AFTER_ERROR)
             except Exception:
                 log.exception("poll_raised")
                 self._stopping.wait(PAUSE_AFTER_ERROR)
@@ -128,13 +159,22 @@ class Poller:
         # A lane on which a long poll is still out is empty: it would have told.
         asked = [lane for lane in self._open() if not self._is_waiting(lane)]
         for lane in asked:
-            if self._take(lane, self._receive(lane, self.free(), wait=0)):
+            if self._ask(lane, self.free(), wait=0):
                 return True
             if not self.may_poll:
                 return False
         for lane in asked:
             self._waiting[lane] = self._pool.submit(self._wait_on, lane)
         return False
+
+    def _ask(self, lane: Queue, count: int, *, wait: int) -> int:
+        """Receive from one lane; one that does not answer keeps no other from being asked."""
+        try:
+            return self._take(lane, self._receive(lane, count, wait=wait))
+        except (*SQS_ERRORS, InfrastructureError) as error:
+            log.warning("poll_failed", lane=lane, error=str(error))
+            self._stopping.wait(PAUSE_AFTER_ERROR)
+            return 0
 
     def _is_waiting(self, lane: Queue) -> bool:
         future = self._waiting.get(lane)
@@ -143,9 +183,9 @@ class Poller:
     def _wait_on(self, lane: Queue) -> None:
         """One long poll for one message."""
         try:
-            self._take(lane, self._receive(lane, 1, wait=self._wait))
-        except (*SQS_ERRORS, InfrastructureError) as error:
-            log.warning("poll_failed", lane=lane, error=str(error))
+            self._ask(lane, 1, wait=self._wait)
+        except Exception:
+            log.exception("poll_raised", lane=lane)
             self._stopping.wait(PAUSE_AFTER_ERROR)
         finally:
             self._changed.set()
@@ -166,14 +206,20 @@ class Poller:
         for message in messages:
             receipt = Receipt(self._queues.url(lane), message["ReceiptHandle"])
             with self._lock:
-                fits = len(self._in_hand) < self._slots() and lane not in self.closed
+                fits = len(self._in_hand) < self._slots() and lane in self._open()
                 fits = fits and not self._stopping.is_set()
                 if fits:
-                    self._in_hand.add(receipt.handle)
+                    self._receipts.hold(receipt)  # first: whoever sees it in hand may give it back
+                    self._in_hand[receipt.handle] = time.monotonic()
             if not fits:
                 self._receipts.give_back(receipt)
                 continue
-            self._receipts.hold(receipt)
-            self._deliver(lane, message)
-            taken += 1
+            try:
+                self._deliver(lane, message)
+            except Exception:
+                log.exception("delivery_raised", lane=lane)
+                self._receipts.give_back(receipt, after=BACK_AFTER_ERROR)
+                self.done(receipt.handle)
+            else:
+                taken += 1
         return taken

@@ -103,6 +103,7 @@ class Receipts:
                 self._settle()
             except Exception:
                 log.exception("receipts_raised")
+                time.sleep(PAUSE_AFTER_ERROR)
             if self._stopping and not (self._deletions or self._returns):
                 return
 

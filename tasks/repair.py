@@ -34,17 +34,20 @@ class Repair:
         """Look, and repair what differs; returns how many differences there were."""
         if not self._topology.missing() and time.monotonic() - self._surveyed < SURVEY_EVERY:
             return 0
-        survey = self._topology.survey()
-        if survey.differences:
-            for difference in survey.differences:
-                log.warning("topology_differs", what=difference.what)
+        try:
+            return self._repair(self._topology.survey())
+        finally:
+            self._surveyed = time.monotonic()
+
+    def _repair(self, survey: Survey) -> int:
+        for difference in survey.differences:
+            log.warning("topology_differs", what=difference.what)
         self._mourn(survey)
         if survey.differences:
             bootstrap(self._runtime.settings)
             if any(one.events for one in survey.differences):
                 self._scan.ask()  # again: what was uploaded a moment ago told nobody
-            self._remember(self._topology.survey())
-        self._surveyed = time.monotonic()
+            self._remember(self._topology.survey().made)
         return len(survey.differences)
 
     def _mourn(self, survey: Survey) -> None:
@@ -59,8 +62,8 @@ class Repair:
                 self._forget_copies(one)
         if Queue.EVENTS in lost or any(one.events for one in survey.differences):
             self._scan.ask()
-        if not survey.differences:
-            self._remember(survey)
+        # Before the repair, which may fail round after round: each loss is mourned once.
+        self._remember(known | survey.made)
 
     def _known(self) -> dict[str, str]:
         with self._runtime.sessions() as session:
@@ -68,9 +71,9 @@ class Repair:
         found: dict[str, str] = json.loads(mark.value) if mark is not None else {}
         return found
 
-    def _remember(self, survey: Survey) -> None:
+    def _remember(self, made: dict[str, str]) -> None:
         with self._runtime.sessions.begin() as session:
-            marks.put(session, marks.QUEUES_MADE, json.dumps(survey.made))
+            marks.put(session, marks.QUEUES_MADE, json.dumps(made))
 
     def forget_messages(self, lane: str, *, wait: timedelta | None) -> int:
         """Note that the messages of a lane are gone (of rows that have waited for ``wait``, or all)."""

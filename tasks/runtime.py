@@ -12,6 +12,7 @@ from pipeline.retry import RetryPolicy
 from pipeline.settings import Settings, get_settings
 from pipeline.spool import Spool
 from pipeline.storage import ObjectStore
+from tasks.queues import queues_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ def enter_child() -> None:
     global _is_child  # noqa: PLW0603 - one process, one answer
     _is_child = True
     get_runtime.cache_clear()
+    queues_of.cache_clear()
 
 
 def build(settings: Settings, *, pool_size: int = 2) -> Runtime:

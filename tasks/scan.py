@@ -9,11 +9,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 import structlog
 
 from db import events, listing, marks
-from pipeline.errors import ObjectMissingError
+from db.session import guarded
+from pipeline.errors import DailiesError, InfrastructureError, ObjectMissingError
 from pipeline.events import Change, ObjectEvent
 from pipeline.keys import MAX_KEY_BYTES, parse_thumbnail_key
 from pipeline.storage import ListedObject
@@ -58,9 +60,15 @@ class Pass:
         return age >= min(every, YOUNG if mark.value == ONCE_MORE else every)
 
     def ask(self) -> None:
-        """Begin a pass at the next opportunity, from the start."""
+        """Begin a pass at the next opportunity, from the start.
+
+        One that was asked for and is under way goes on: whoever asks again and again would never see its end,
+        and what it has passed by is found by the pass that follows it.
+        """
         with self._runtime.sessions.begin() as session:
-            marks.put(session, self._mark, f"{AT_ONCE}:")
+            mark = marks.get(session, self._mark)
+            if mark is None or not mark.value.startswith(f"{AT_ONCE}:"):
+                marks.put(session, self._mark, f"{AT_ONCE}:")
 
     def run(self, work: Callable[[str, bool], tuple[int, str | None]], patience: float) -> tuple[int, bool]:
         """Do pages until the pass or ``patience`` (seconds) ends; the sum, and whether it has ended.
@@ -144,8 +152,8 @@ class BucketScan:
 
     def _page(self, after: str, at_once: bool) -> tuple[int, str | None]:  # noqa: FBT001 - called by Pass
         page = self.differences(after, at_once=at_once)
-        done = sum(self._adopt(one) for one in page.strange) + sum(self._drop(key) for key in page.gone)
-        return done, page.upto
+        done = sum(_alone(one.key, partial(self._adopt, one)) for one in page.strange)
+        return done + sum(_alone(key, partial(self._drop, key)) for key in page.gone), page.upto
 
     def _adopt(self, found: ListedObject) -> bool:
         """Treat an object that no item stands for as if its event had come."""
@@ -213,6 +221,20 @@ class OrphanSweep:
     def _page(self, after: str, _at_once: bool) -> tuple[int, str | None]:  # noqa: FBT001 - called by Pass
         found, upto = self.orphans(after)
         return (self._runtime.store.delete_many(self._bucket, found) if found else 0), upto
+
+
+def _alone(key: str, repair: Callable[[], bool]) -> bool:
+    """What ``repair`` returns. An object that S3 or our tables refuse keeps no other from its turn."""
+    try:
+        with guarded():
+            return repair()
+    except InfrastructureError:
+        raise  # the others would fare no better: the page is looked at again
+    except DailiesError as error:
+        log.warning("object_left", key=key, error=error.message)
+    except Exception:
+        log.exception("object_left", key=key)
+    return False
 
 
 def _is_usable(key: str) -> bool:

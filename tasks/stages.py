@@ -39,8 +39,8 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
-#: Seconds for which a finished stage tries to reach a database that is away. After an outage the steward lets
-#: every lease live for one lease more, so that what was finished meanwhile can still be settled.
+#: Seconds for which a finished stage tries to reach a database that is away; its lease is renewed meanwhile
+#: where that is possible, and after an outage the steward lets every lease live for one lease more.
 SETTLE_PATIENCE = 120.0
 
 
@@ -120,25 +120,30 @@ def _work(runtime: Runtime, claim: queue.Claimed) -> str:
     """Run the claimed stage and settle it. No transaction is open while it runs."""
     stage = STAGES[StageName(claim.job_type)]
     wall, cpu = time.perf_counter(), time.process_time()
-    found: Done | DailiesError
+    with get_heart().beating(claim) as beat:
+        found = _outcome(runtime, stage, claim)
+        beat.settling = True
+        cost = queue.Cost(_ms(wall, time.perf_counter()), _ms(cpu, time.process_time()))
+        if isinstance(found, DailiesError):
+            return _settle_failure(runtime, claim, found, cost)
+        return _settle_success(runtime, claim, stage, found, cost)
+
+
+def _outcome(runtime: Runtime, stage: Stage, claim: queue.Claimed) -> Done | DailiesError:
+    """What the stage made, or why it could not."""
     try:
-        with get_heart().beating(claim):
-            found = perform(runtime, stage, claim)
+        return perform(runtime, stage, claim)
     except SoftTimeLimitExceeded:
         limit = timedelta(seconds=round(runtime.settings.soft_time_limit.total_seconds()))
-        found = TransientStageError(
+        return TransientStageError(
             f"{stage.name} did not finish within {limit}; the file may be too large for this worker.",
             code="TIME_LIMIT_EXCEEDED",
         )
     except DailiesError as error:
-        found = error
+        return error
     except Exception as error:
         log.exception("stage_raised", stage=stage.name)
-        found = _unexpected(stage, error)
-    cost = queue.Cost(_ms(wall, time.perf_counter()), _ms(cpu, time.process_time()))
-    if isinstance(found, DailiesError):
-        return _settle_failure(runtime, claim, found, cost)
-    return _settle_success(runtime, claim, stage, found, cost)
+        return _unexpected(stage, error)
 
 
 def _ms(start: float, end: float) -> int:
@@ -213,8 +218,13 @@ def _settle(runtime: Runtime, write: Callable[[Session], T]) -> T:
     A commit that did arrive, though its answer did not, answers ``Fenced`` the second time.
     """
     wait, patience = 0.25, time.monotonic() + SETTLE_PATIENCE
+    late: InfrastructureError | None = None
     while True:
         try:
+            if late is not None:
+                log.warning("settle_postponed", error=late.message, again_in_s=wait)
+                time.sleep(wait)
+                wait = min(wait * 2, 5.0)
             with guarded(), runtime.sessions.begin() as session:
                 return write(session)
         except SoftTimeLimitExceeded:
@@ -222,9 +232,7 @@ def _settle(runtime: Runtime, write: Callable[[Session], T]) -> T:
         except InfrastructureError as error:
             if time.monotonic() + wait > patience:
                 raise
-            log.warning("settle_postponed", error=error.message, again_in_s=wait)
-            time.sleep(wait)
-            wait = min(wait * 2, 5.0)
+            late = error
 
 
 def _settle_success(

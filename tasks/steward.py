@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from uuid import UUID
 
 import structlog
@@ -18,7 +19,7 @@ from db import marks, queue
 from db.session import advisory_lock, guarded
 from pipeline import log as logs
 from pipeline.errors import InfrastructureError, StageError
-from pipeline.queues import LANES
+from pipeline.queues import LANES, Queue
 from pipeline.settings import get_settings
 from tasks import dispatch
 from tasks.collect import Collector
@@ -27,6 +28,7 @@ from tasks.process import Stop
 from tasks.queues import SQS_ERRORS, Queues
 from tasks.repair import Repair
 from tasks.runtime import Runtime, build
+from tasks.turns import Turns
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +36,7 @@ log = structlog.get_logger(__name__)
 ADVISORY_LOCK = 7_402_002
 #: A row counts as overtaken by others of its lane that were published so much later.
 OVERTAKEN_BY = timedelta(minutes=2)
+BATCH = 200  #: rows that are asked for at a time
 PATIENCE = 10.0  #: seconds that a step goes on while there is more to do
 LAST_WORDS = 10.0  #: seconds that a crew gets to end its step at shutdown
 POOL_SIZE = 6  #: each crew holds its lock and one session
@@ -48,6 +51,8 @@ class Steward:
         self._runtime = runtime
         self._queues = Queues(runtime.settings)
         self._due = threading.Event()
+        self._releases = Turns()
+        self._publications, self._copies = ({lane: Turns() for lane in LANES} for _ in range(2))
         self.repair = Repair(runtime)
         self.collector = Collector(runtime, self._queues)
         self.housekeeping = Housekeeping(runtime)
@@ -55,7 +60,7 @@ class Steward:
             {"release_expired": self.release_expired},
             {
                 "repair_topology": self.repair.run,
-                "collect_messages": self.collector.collect,
+                "collect_messages": self.collector.run,
                 "publish_lost": self.publish_lost,
                 "publish_due": self.publish_due,
                 "copy_dead_letters": self.copy_dead_letters,
@@ -113,11 +118,11 @@ class Steward:
         judge = marks.watch if watch else marks.judgement
         with self._runtime.sessions.begin() as session:
             judgement = judge(session, lease=self._runtime.settings.lease)
-        released = 0
+        released, turns = 0, self._releases
         while judgement.allowed:
             with self._runtime.sessions() as session:
-                found = queue.expired(session)
-            done = sum(self._release(row_id, token, judgement) for row_id, token in found)
+                found = dict(queue.expired(session, limit=BATCH + len(turns.late)))
+            done = turns.each(found, partial(self._release, found, judgement))
             released += done
             if not done:
                 break
@@ -125,7 +130,8 @@ class Steward:
             self._due.set()
         return released
 
-    def _release(self, row_id: UUID, token: int, judgement: marks.Judgement) -> bool:
+    def _release(self, tokens: dict[UUID, int], judgement: marks.Judgement, row_id: UUID) -> bool:
+        token = tokens[row_id]
         with self._runtime.sessions.begin() as session:
             done = queue.release_expired(session, row_id, token, spared_until=judgement.spared_until)
         if done:
@@ -134,14 +140,22 @@ class Steward:
 
     def publish_due(self) -> int:
         """Publish rows that are due, or will be within SQS's longest delay, and that nobody was told of."""
+        sessions, lanes = self._runtime.sessions, list(LANES)
         published, end = 0, time.monotonic() + PATIENCE
-        while time.monotonic() < end:
-            with self._runtime.sessions() as session:
-                found = queue.unpublished(session, horizon=queue.SQS_MAX_DELAY)
-            done = sum(dispatch.publish(self._runtime.sessions, row_id, strict=True) for row_id in found)
-            published += done
-            if not done:
-                break
+        away: InfrastructureError | None = None
+        while lanes and time.monotonic() < end:
+            for lane in tuple(lanes):  # one that refuses keeps no other waiting
+                turns = self._publications[lane]
+                with sessions() as session:
+                    found = queue.unpublished(
+                        session, lane, horizon=queue.SQS_MAX_DELAY, limit=BATCH + len(turns.late)
+                    )
+                done = turns.each(found, lambda row_id: dispatch.publish(sessions, row_id, strict=True))
+                published, away = published + done, turns.away or away
+                if not done:
+                    lanes.remove(lane)
+        if away is not None:
+            raise away
         return published
 
     def publish_lost(self) -> int:
@@ -150,19 +164,30 @@ class Steward:
         Everything that waits in an empty queue does, and ``publish_due`` sends it; so does a row that was
         overtaken by others of its lane, of which the oldest get a copy.
         """
-        settings, lost = self._runtime.settings, 0
-        for lane in LANES:
-            with self._runtime.sessions() as session:
-                waiting = queue.waiting_since(session, lane, wait=settings.lost_after, limit=1)
-                passed = queue.overtaken(session, lane, margin=OVERTAKEN_BY) if waiting else []
-            if waiting and self._queues.waiting(lane) == 0:
-                lost += self.repair.forget_messages(lane, wait=settings.lost_after)
-                continue
-            lost += sum(
-                dispatch.publish_copy(self._runtime.sessions, row_id, seen=seen, strict=True)
-                for row_id, seen in passed
-            )
+        lost, away = 0, None
+        for lane in LANES:  # one that does not answer keeps no other waiting
+            try:
+                lost += self._publish_lost_of(lane)
+            except (InfrastructureError, *SQS_ERRORS) as error:
+                log.warning("lane_left", queue=lane, error=str(error))
+                away = error
+        if away is not None:
+            raise away
         return lost
+
+    def _publish_lost_of(self, lane: Queue) -> int:
+        sessions, wait = self._runtime.sessions, self._runtime.settings.lost_after
+        with guarded(), sessions() as session:
+            if not queue.any_waiting(session, lane, wait=wait):
+                return 0
+        if self._queues.waiting(lane) == 0:
+            with guarded():
+                return self.repair.forget_messages(lane, wait=wait)
+        with guarded(), sessions() as session:
+            seen = dict(queue.overtaken(session, lane, margin=OVERTAKEN_BY))
+        return self._copies[lane].each(
+            seen, lambda row_id: dispatch.publish_copy(sessions, row_id, seen=seen[row_id], strict=True)
+        )
 
     def copy_dead_letters(self) -> int:
         """Send the copies of dead letters whose send was lost."""

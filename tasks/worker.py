@@ -26,10 +26,11 @@ from kombu.exceptions import OperationalError
 from db import queue
 from db.session import Sessions, guarded, make_engine, session_factory
 from pipeline.errors import InfrastructureError
+from pipeline.queues import Queue
 from pipeline.settings import get_settings
 from tasks.crew import Crew
 from tasks.heart import EXIT_NOT_OURS
-from tasks.keeper import DIED, TIMED_OUT, Running
+from tasks.running import DIED, TIMED_OUT, Running
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +50,7 @@ class Request(CeleryRequest):
     def on_accepted(self, pid: int, time_accepted: float) -> None:
         """A pool process has begun."""
         running.began(self.id, pid)
+        self.message.channel.begun(self.message.delivery_tag)
         super().on_accepted(pid, time_accepted)
 
     def on_failure(
@@ -63,21 +65,21 @@ class Request(CeleryRequest):
             error = error.exc
         if isinstance(error, WorkerLostError) and f"exitcode {EXIT_NOT_OURS}" in str(error):
             # It ended itself: its row was cancelled, or is another's. That is no failure of the task.
-            running.ended(self.id)
+            running.ended(self.id, self.worker_pid)
             return self._announce_revoked("terminated", True, "SIGTERM", False)  # noqa: FBT003
         if isinstance(error, WorkerLostError | TimeLimitExceeded | Terminated | SystemExit):
             timed_out = isinstance(error, TimeLimitExceeded)
-            running.died(self.id, crash=True, error=TIMED_OUT if timed_out else DIED)
+            running.died(self.id, self.worker_pid, TIMED_OUT if timed_out else DIED)
         return super().on_failure(exc_info, send_failed_event, return_ok)
 
     def acknowledge(self) -> None:
         """The message is done with, and so is the row for now."""
-        running.ended(self.id)
+        running.ended(self.id, self.worker_pid)
         super().acknowledge()
 
     def reject(self, requeue: bool = False) -> None:  # noqa: FBT001, FBT002 - Celery's own
         """The message goes back, or away."""
-        running.ended(self.id)
+        running.ended(self.id, self.worker_pid)
         super().reject(requeue)
 
 
@@ -122,6 +124,18 @@ class Consumer(CeleryConsumer):
             self.crew.return_unstarted()
         super().on_close()
 
+    def cancel_task_queue(self, queue: Any) -> None:
+        """Leave a lane: an operator's word to this worker, by Flower."""
+        super().cancel_task_queue(queue)
+        if self.crew is not None:
+            self.crew.poller.leave(Queue(str(queue)))
+
+    def add_task_queue(self, queue: Any, *args: Any, **kwargs: Any) -> None:
+        """Serve a lane more."""
+        super().add_task_queue(queue, *args, **kwargs)
+        if self.crew is not None:
+            self.crew.poller.join(Queue(str(queue)))
+
     def stop(self) -> None:
         """Receive no more, send what is buffered, then stop."""
         if self.crew is not None:
@@ -145,6 +159,15 @@ def revoke(_state: Any, task_id: str | list[str], **_options: Any) -> dict[str, 
         return {"error": error.message}
     log.info("revoked", task_ids=sorted(ids), cancelled=sorted(cancelled))
     return {"ok": f"cancelled the jobs of {len(cancelled)} of {len(ids)} tasks"}
+
+
+@control_command(
+    args=[("signal", str), ("task_id", str)], variadic="task_id", signature="<signal> [id1 [...]]"
+)
+def terminate(state: Any, signal: str, task_id: str | list[str], **_options: Any) -> dict[str, str]:  # noqa: ARG001
+    """Celery's other revoke: the same, whatever the signal."""
+    told: dict[str, str] = revoke(state, task_id)
+    return told
 
 
 def _cancel(sessions: Sessions, task_id: str) -> bool:

@@ -106,6 +106,7 @@ class World:
         start = select(QueueRow.position).where(QueueRow.id == first).scalar_subquery()
         rows = select(QueueRow.id).where(QueueRow.job_id == job_id, QueueRow.position >= start)
         again = session.scalars(rows).all()
+        self._untold(session, first)
         self.revived.add(job_id)
         self.runs.update(again)
         self.faults.update(again)

@@ -30,15 +30,15 @@ FINAL_SQL, DUE_SQL, ACTIVE_SQL = in_list(FINAL), in_list(DUE), in_list(ACTIVE)
 JOB_FINAL_SQL, JOB_ACTIVE_SQL = in_list(JOB_FINAL), in_list(JOB_ACTIVE)
 
 #: Finished rows pile up, so dead versions are counted in thousands, not as a share of the table: a vacuum of
-#: every 2 % keeps the pages of living rows few, and what the planner knows of each status fresh.
-VACUUM = {
+#: every 2 % keeps the pages of living rows few, and what the planner knows of each status fresh. The room in
+#: each page is for the next version of its rows: what changes no indexed column, as a heartbeat, stays there.
+STORAGE = {
+    "fillfactor": 85,
     "autovacuum_vacuum_scale_factor": 0.02,
     "autovacuum_vacuum_threshold": 2000,
     "autovacuum_analyze_scale_factor": 0.02,
     "autovacuum_analyze_threshold": 2000,
 }
-#: Room in each page for the next version of its rows: what changes no indexed column stays in its page.
-ROOM = {"fillfactor": 85}
 
 
 class Outcome(StrEnum):
@@ -91,7 +91,7 @@ class ProcessingJob(Touched, Base):
         Index("ix_processing_jobs_status_id", "status", "id"),
         Index("ix_processing_jobs_completed_at", "completed_at", postgresql_where="completed_at IS NOT NULL"),
         Index("ix_processing_jobs_workflow_type_id", "workflow_type", "id"),
-        {"postgresql_with": VACUUM},
+        {"postgresql_with": STORAGE},
     )
 
     id: Mapped[UuidKey]
@@ -142,7 +142,7 @@ class QueueRow(Touched, Base):
         Index("ix_processing_queue_status_id", "status", "id"),
         Index("ix_processing_queue_queue_id", "queue", "id"),
         Index("ix_processing_queue_job_type_id", "job_type", "id"),
-        {"postgresql_with": ROOM | VACUUM},
+        {"postgresql_with": STORAGE},
     )
 
     id: Mapped[UuidKey]
@@ -180,7 +180,7 @@ class Attempt(Base):
         one_of("outcome", Outcome),
         CheckConstraint("(outcome IS NULL) = (finished_at IS NULL)", name="finished_iff_outcome"),
         Index("ix_processing_attempts_row_id", "row_id"),
-        {"postgresql_with": ROOM | VACUUM},
+        {"postgresql_with": STORAGE},
     )
 
     token: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)

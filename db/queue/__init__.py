@@ -19,13 +19,14 @@ from db.queue.claim import (
     claim,
 )
 from db.queue.control import cancel_job, cancel_row, change_priority, retry_job
-from db.queue.due import forget_publication, overtaken, unpublished, waiting_since
+from db.queue.due import any_waiting, forget_publication, overtaken, unpublished, waiting_since
 from db.queue.enqueue import active_job_id, due_row, enqueue
 from db.queue.held import heartbeat, release_held
 from db.queue.lanes import pause_lane, resume_lane, unpublished_in
 from db.queue.letters import (
     Redriven,
     Resend,
+    copying,
     keep_foreign,
     mark_copied,
     purge_letter,
@@ -57,6 +58,7 @@ __all__ = [
     "Ticket",
     "Unknown",
     "active_job_id",
+    "any_waiting",
     "asset_of",
     "cancel_job",
     "cancel_row",
@@ -64,6 +66,7 @@ __all__ = [
     "charge_undelivered",
     "claim",
     "complete",
+    "copying",
     "due_row",
     "enqueue",
     "expired",

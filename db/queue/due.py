@@ -5,18 +5,25 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, exists, func, select, update
+from sqlalchemy import ColumnElement, case, exists, func, literal, select, update
 from sqlalchemy.orm import Session
 
-from db.models import PausedLane, QueueRow
+from db.models import PausedLane, ProcessingJob, QueueRow
 from db.models.base import is_in
+from db.queue.control import PRIORITY_LANES
+from pipeline.queues import lane_for
 from pipeline.states import DUE, TaskStatus
 
 Waiting = list[tuple[UUID, datetime | None]]  #: rows and their ``published_at``
 
 
-def unpublished(session: Session, *, horizon: timedelta, limit: int = 500) -> list[UUID]:
-    """Rows due within ``horizon`` that were never published, in lanes that are not paused; oldest first."""
+def unpublished(
+    session: Session, lane: str | None = None, *, horizon: timedelta, limit: int = 500
+) -> list[UUID]:
+    """Rows due within ``horizon`` that nobody was told of, of one lane or of all, oldest first.
+
+    A lane that is paused has none.
+    """
     found = session.scalars(
         select(QueueRow.id)
         .where(
@@ -24,6 +31,7 @@ def unpublished(session: Session, *, horizon: timedelta, limit: int = 500) -> li
             QueueRow.published_at.is_(None),
             QueueRow.available_at <= func.clock_timestamp() + horizon,
             ~in_paused_lane(),
+            *([] if lane is None else [QueueRow.queue == lane]),
         )
         .order_by(QueueRow.available_at)
         .limit(limit)
@@ -43,6 +51,11 @@ def waiting_since(session: Session, queue: str, *, wait: timedelta, limit: int =
         .limit(limit)
     )
     return [(row_id, published_at) for row_id, published_at in found]
+
+
+def any_waiting(session: Session, queue: str, *, wait: timedelta) -> bool:
+    """Whether ``waiting_since`` has any, without a look at all of them."""
+    return bool(session.scalar(select(exists().where(*_waited(queue, wait)))))
 
 
 def forget_publication(session: Session, queue: str, *, wait: timedelta | None, limit: int = 1000) -> int:
@@ -96,6 +109,12 @@ def overtaken(session: Session, queue: str, *, margin: timedelta, limit: int = 1
 def in_paused_lane() -> ColumnElement[bool]:
     """Whether the row's lane is paused."""
     return exists().where(PausedLane.queue == QueueRow.queue)
+
+
+def lane_again(job: ProcessingJob) -> ColumnElement[str]:
+    """The lane in which a row that ran waits again: its job's priority may have changed meanwhile."""
+    moves = is_in(QueueRow.queue, PRIORITY_LANES)
+    return case((moves, literal(str(lane_for(job.priority)))), else_=QueueRow.queue)
 
 
 def _since() -> ColumnElement[datetime]:

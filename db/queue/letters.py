@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -13,10 +14,13 @@ from db import audit
 from db.models import DeadLetter, DeadLetterReason, Resolution
 from db.queue.control import retry_job
 from db.queue.finish import LONGEST_MESSAGE, lock_job
+from db.session import Sessions
 from pipeline.errors import ConflictError, DailiesError, NotFoundError
 from pipeline.queues import Queue
 from pipeline.states import JobStatus
 from pipeline.workflows import StageName, stages_of
+
+COPYING = 7_402_010  #: the advisory lock of whoever sends copies
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +53,30 @@ def keep_foreign(session: Session, *, source: str | None, body: str, error: Dail
     return letter
 
 
+@contextmanager
+def copying(sessions: Sessions) -> Iterator[Session | None]:
+    """The right to send copies, for the block; None while somebody else has it.
+
+    A send may take long, so no transaction is open meanwhile: in this session each statement is one.
+    """
+    with sessions() as session:
+        session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
+        if not session.scalar(select(func.pg_try_advisory_lock(COPYING))):
+            yield None
+            return
+        try:
+            yield session
+        finally:
+            session.execute(select(func.pg_advisory_unlock(COPYING)))
+
+
 def without_copy(session: Session, *, limit: int) -> Sequence[DeadLetter]:
-    """Open letters of which SQS has no copy yet, oldest first; locked, and skipped where another has them."""
+    """Open letters of which SQS has no copy yet, oldest first."""
     return session.scalars(
         select(DeadLetter)
         .where(DeadLetter.dead_lettered_at.is_(None), DeadLetter.resolved_at.is_(None))
         .order_by(DeadLetter.id)
         .limit(limit)
-        .with_for_update(skip_locked=True)
     ).all()
 
 

@@ -6,12 +6,13 @@ from collections.abc import Collection
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, func, insert, select, update
+from sqlalchemy import ColumnElement, and_, func, insert, select, text, update
 from sqlalchemy.orm import Session
 
+from db import marks
 from db.models import TOKEN, Attempt, DeadLetterReason, Outcome, ProcessingJob, QueueRow
 from db.models.base import is_in
-from db.queue.due import forget, in_paused_lane
+from db.queue.due import forget, in_paused_lane, lane_again
 from db.queue.finish import close_attempt, give_up, lock_job
 from pipeline.states import TaskStatus, sources_of
 
@@ -23,6 +24,7 @@ UNDELIVERED = (
     "UNDELIVERED",
     "SQS gave up on the row's message: every worker that received it lost it again.",
 )
+UNASKED = ("OUTAGE", "SQS gave up on the row's message; the database was away while it was on its way.")
 
 
 def expired(session: Session, *, limit: int = 100) -> list[tuple[UUID, int]]:
@@ -48,6 +50,8 @@ def release_expired(
     job_id = session.scalar(select(QueueRow.job_id).where(QueueRow.id == row_id))
     if job_id is None or token is None:
         return False
+    # The steward has many rows, and is in a hurry: one that somebody has locked waits for the next round.
+    session.execute(text("SET LOCAL lock_timeout = '1s'"))
     job = lock_job(session, job_id)
     ended_at = session.scalar(
         select(QueueRow.lease_expires_at).where(QueueRow.id == row_id, _lease_ended()).with_for_update()
@@ -87,6 +91,7 @@ def give_back_row(
         .where(QueueRow.id == row_id)
         .values(
             status=TaskStatus.QUEUED,
+            queue=lane_again(job),
             available_at=func.clock_timestamp(),
             published_at=None,
             lease_expires_at=None,
@@ -96,19 +101,20 @@ def give_back_row(
     return True
 
 
-def charge_undelivered(session: Session, row_id: UUID) -> bool:
-    """Count a crash for a row whose message SQS has moved to its dead-letter queue.
+def charge_undelivered(session: Session, row_id: UUID, *, sent_at: datetime | None = None) -> bool:
+    """Count a crash for a row whose message, sent at ``sent_at``, SQS has moved to its dead-letter queue.
 
     Nobody claimed it, though it was received as often as the redrive policy lets. The row is due again, or
     failed as ``worker_lost`` when that was its last crash, through the same function as any failure: the
-    steward claims it and gives it back. A row that is not due, or whose lane is paused, costs nothing.
+    steward claims it and gives it back. It costs nothing when the database was away since the message was
+    sent: no delivery could claim it. Nor does a row that is not due, or whose lane is paused.
     Returns False when no row has this id.
     """
     job_id = session.scalar(select(QueueRow.job_id).where(QueueRow.id == row_id))
     if job_id is None:
         return False
     job = lock_job(session, job_id)
-    token = session.scalar(
+    taken = session.execute(
         update(QueueRow)
         .where(
             QueueRow.id == row_id,
@@ -123,14 +129,19 @@ def charge_undelivered(session: Session, row_id: UUID) -> bool:
             started_at=func.clock_timestamp(),
             lease_expires_at=func.clock_timestamp(),
         )
-        .returning(QueueRow.token)
+        .returning(QueueRow.token, QueueRow.published_at)
         .execution_options(synchronize_session=False)
-    )
-    if token is None:
+    ).one_or_none()
+    if taken is None or taken.token is None:
         forget(session, QueueRow.id == row_id, QueueRow.published_at <= func.clock_timestamp())
         return True
-    session.execute(insert(Attempt).values(token=token, row_id=row_id, worker=STEWARD))
-    return give_back_row(session, job, row_id, token, crash=True, error=UNDELIVERED)
+    session.execute(insert(Attempt).values(token=taken.token, row_id=row_id, worker=STEWARD))
+    known = [at for at in (sent_at, taken.published_at) if at is not None]
+    away = marks.get(session, marks.RECOVERED)
+    spared = away is not None and bool(known) and away.at > min(known)
+    return give_back_row(
+        session, job, row_id, taken.token, crash=not spared, error=UNASKED if spared else UNDELIVERED
+    )
 
 
 def held_tokens(session: Session, tokens: Collection[int]) -> set[int]:

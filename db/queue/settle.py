@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, func, literal_column, select, update
 from sqlalchemy.orm import Session
 
-from db.models import Attempt, DeadLetterReason, Outcome, ProcessingJob, QueueRow
+from db.models import Attempt, AuditEntry, DeadLetterReason, Outcome, ProcessingJob, QueueRow
 from db.models.base import is_in
 from db.queue.claim import Claimed
+from db.queue.due import lane_again
 from db.queue.finish import LONGEST_MESSAGE, close_attempt, end_rows, finish_job, give_up, lock_job
 from pipeline.errors import DailiesError, InfrastructureError, PermanentStageError
 from pipeline.retry import RetryPolicy
 from pipeline.states import ACTIVE, JobStatus, TaskStatus
+
+RETRIED = "job_retried"  #: the audit entry of ``retry_job``
+EVER: ColumnElement[datetime] = literal_column("'-infinity'::timestamptz")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +139,7 @@ def fail(
         session,
         claim,
         status=TaskStatus.RETRYING,
+        queue=lane_again(job),
         available_at=func.clock_timestamp() + wait,
         published_at=None,
         lease_expires_at=None,
@@ -163,8 +168,19 @@ def _ours(claim: Claimed) -> tuple[ColumnElement[bool], ...]:
 
 
 def _all_tries(session: Session, claim: Claimed) -> int:
-    """How often the row was tried, for the backoff of errors that cost no attempt."""
-    counted = session.scalar(select(func.count()).select_from(Attempt).where(Attempt.row_id == claim.row_id))
+    """How often the row was tried since its job was last started again, for the backoff of free errors."""
+    again = select(func.max(AuditEntry.created_at)).where(
+        AuditEntry.entity_type == "processing_job",
+        AuditEntry.entity_id == claim.job_id,
+        AuditEntry.action == RETRIED,
+    )
+    counted = session.scalar(
+        select(func.count())
+        .select_from(Attempt)
+        .where(
+            Attempt.row_id == claim.row_id, Attempt.started_at > func.coalesce(again.scalar_subquery(), EVER)
+        )
+    )
     return max(counted or 1, 1)
 
 

@@ -67,16 +67,13 @@ def _create_steward_marks() -> None:
     op.create_index("ix_thumbnails_file_reference", "thumbnails", ["file_reference"], unique=False)
 
 
-VACUUM = {
+MILLIONS = ("processing_jobs", "processing_queue", "processing_attempts")
+STORAGE = {
+    "fillfactor": "85",
     "autovacuum_vacuum_scale_factor": "0.02",
     "autovacuum_vacuum_threshold": "2000",
     "autovacuum_analyze_scale_factor": "0.02",
     "autovacuum_analyze_threshold": "2000",
-}
-STORAGE = {
-    "processing_jobs": VACUUM,
-    "processing_queue": {"fillfactor": "85", **VACUUM},
-    "processing_attempts": {"fillfactor": "85", **VACUUM},
 }
 LISTED_BY = (("processing_queue", "queue"), ("processing_queue", "job_type"), ("processing_jobs", "workflow_type"))
 
@@ -93,14 +90,14 @@ def _prepare_for_millions() -> None:
         unique=False,
         postgresql_where="status = 'processing'",
     )
-    for table, options in STORAGE.items():
-        told = ", ".join(f"{name} = {value}" for name, value in options.items())
+    told = ", ".join(f"{name} = {value}" for name, value in STORAGE.items())
+    for table in MILLIONS:
         op.execute(f"ALTER TABLE {table} SET ({told})")
 
 
 def _take_millions_back() -> None:
-    for table, options in STORAGE.items():
-        op.execute(f"ALTER TABLE {table} RESET ({', '.join(options)})")
+    for table in MILLIONS:
+        op.execute(f"ALTER TABLE {table} RESET ({', '.join(STORAGE)})")
     op.drop_index("ix_processing_queue_at_work", table_name="processing_queue")
     op.create_index(
         "ix_processing_queue_leases",

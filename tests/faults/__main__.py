@@ -19,6 +19,7 @@ from tests.faults.stack import SHORTENED
 RESULTS = Path("var/faults/results.jsonl")
 ASSETS = 300
 INTERRUPTED = 130
+SHOWN = 12  #: of what is wrong; the kept folder has all of it
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -69,7 +70,7 @@ def _once(case: Case, number: int, given: argparse.Namespace) -> Result:
     result = once(case, assets=given.assets, seed=given.seed + number, say=console.print)
     results.append(given.json, result)
     console.print(_line(result))
-    for text in result.wrong:
+    for text in result.wrong[:SHOWN]:
         console.print(f"    {text}", style="red")
     return result
 

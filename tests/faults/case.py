@@ -64,6 +64,7 @@ class Case:
     load: Mapping[str, Any] = field(default_factory=dict)  #: arguments of load.mixture that it changes
     prepare: Callable[[Stack], None] | None = None  #: runs before anything is started
     recovers: float | None = None  #: seconds within which it must recover
+    foreign: bool = False  #: whether it sends messages that are nobody's
     asks: float = 0.06  #: jobs asked for by HTTP, as a share of the uploads
     seconds: float = 45.0  #: for which assets are uploaded: before, while and after something is broken
     apart: bool = False  #: runs only when it is named

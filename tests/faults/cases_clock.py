@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.faults.case import Arrangement, NotRun, Run, Servers, case
 
 STOPPED_S = 12.0  #: twice the shortened lease
+MORE_SLOW = {"slow": 0.3}  #: so that a worker that is hit is in the middle of something
 AHEAD, BEHIND = "+3600", "-3600"  #: seconds
 
 
@@ -68,12 +69,24 @@ def _library() -> Path:
     return next(Path(spec.origin).parent.rglob("libfaketime.so.1"))
 
 
-@case("clock-ahead", part="5", title="A worker and the listener live an hour ahead", arrange=clock(AHEAD))
+@case(
+    "clock-ahead",
+    part="5",
+    title="A worker and the listener live an hour ahead",
+    arrange=clock(AHEAD),
+    load=MORE_SLOW,
+)
 def clock_ahead(run: Run) -> None:
     _as_is(run)
 
 
-@case("clock-behind", part="5", title="A worker and the listener live an hour behind", arrange=clock(BEHIND))
+@case(
+    "clock-behind",
+    part="5",
+    title="A worker and the listener live an hour behind",
+    arrange=clock(BEHIND),
+    load=MORE_SLOW,
+)
 def clock_behind(run: Run) -> None:
     _as_is(run)
 

@@ -39,6 +39,12 @@ def nothing(run: Run) -> None:
         run.wait(1)
 
 
+@case("no-steward", part="0", title="No fault and no steward: messages alone carry the load", repeats=False)
+def no_steward(run: Run) -> None:
+    with run.fault():
+        run.stack.hold("steward")
+
+
 @case(
     "kill-workers",
     part="1",

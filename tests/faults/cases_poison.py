@@ -49,7 +49,7 @@ def hangs(run: Run) -> None:
         run.wait(10)
 
 
-@case("junk", part="7", title="1,000 foreign messages in each queue")
+@case("junk", part="7", title="1,000 foreign messages in each queue", foreign=True)
 def junk(run: Run) -> None:
     with run.fault():
         foreign(run, JUNK)

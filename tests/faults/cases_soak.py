@@ -97,6 +97,7 @@ FAULTS: dict[str, Callable[[Run], None]] = {
     part="8",
     title="A random fault every 10 s",
     settings={"DAILIES_MAX_CRASHES": "50"},
+    foreign=True,
     apart=True,
 )
 def soak(run: Run) -> None:

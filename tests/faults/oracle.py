@@ -69,6 +69,11 @@ BROKEN = {
         SELECT r.id::text FROM processing_queue r
         WHERE r.attempts > r.max_attempts OR r.crashes > r.max_crashes""",
 }
+#: A message of ours that was taken for somebody else's. Not asked where somebody else's were sent.
+FOREIGN = {
+    "message that nobody foreign has sent": """
+        SELECT coalesce(queue, '') || ' ' || error_message FROM dead_letters WHERE reason = 'not_ours'"""
+}
 STATES = """
     SELECT j.id, j.status, array_agg(r.status ORDER BY r.position) FROM processing_jobs j
     JOIN processing_queue r ON r.job_id = j.id GROUP BY j.id"""
@@ -109,14 +114,19 @@ class Findings:
         return [*self.lost, *self.duplicates, *self.broken]
 
 
-def examine(stack: Stack, uploads: Sequence[Upload], asked: Iterable[Asked] = ()) -> Findings:
-    """Look at everything. No process need be running but the two servers."""
+def examine(
+    stack: Stack, uploads: Sequence[Upload], asked: Iterable[Asked] = (), *, foreign: bool = False
+) -> Findings:
+    """Look at everything. ``foreign``: somebody else has sent messages too.
+
+    No process need be running but the two servers.
+    """
     found = Findings(submitted=len(uploads))
     _ends(stack, uploads, found)
     _asked(stack, asked, found)
     for name, query in DOUBLED.items():
         found.duplicates += _told(name, (row[0] for row in stack.sql(query)))
-    for name, query in BROKEN.items():
+    for name, query in (BROKEN if foreign else BROKEN | FOREIGN).items():
         found.broken += _told(name, (row[0] for row in stack.sql(query)))
     _states(stack, found)
     _pictures(stack, found)

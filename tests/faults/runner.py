@@ -68,7 +68,7 @@ def _run(case: Case, folder: Path, *, assets: int, seed: int, began: float) -> R
             _settle(stack, uploads, busy)
         for call in run.at_end:
             call()
-        found = oracle.examine(stack, uploads, busy.asked)
+        found = oracle.examine(stack, uploads, busy.asked, foreign=case.foreign)
         if not case.repeats and found.repeated:
             found.duplicates.append(f"{found.repeated} executions were repeated, where none should be")
         (folder / "supervisor.log").write_text("\n".join(stack.said), encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from tests.faults.oracle import examine, unfinished
 from tests.faults.runner import once
 from tests.faults.stack import Stack
 
-ASSETS = 40
+ASSETS, UPLOADS_S = 30, 18.0
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -59,13 +60,20 @@ CASES = [
     Case("killed", "1", "Processes killed", processes_killed, settings=MANY_CRASHES),
     Case("gone", "2, 3", "Servers gone", servers_gone),
     Case("stopped", "5, 7", "Workers stopped past their lease, poison", stopped_past_lease, more=poison),
-    Case("restarted", "6, 7", "Restarts among foreign messages", restarted_among_junk, repeats=False),
+    Case(
+        "restarted",
+        "6, 7",
+        "Restarts among foreign messages",
+        restarted_among_junk,
+        repeats=False,
+        foreign=True,
+    ),
 ]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_nothing_is_lost_and_nothing_done_twice(case: Case) -> None:
-    result = once(case, assets=ASSETS, seed=3)
+    result = once(replace(case, seconds=UPLOADS_S), assets=ASSETS, seed=3)
 
     assert result.wrong == []
     assert result.submitted == result.completed + result.failed_as_expected
@@ -78,6 +86,9 @@ TWICE = """
 FORGOTTEN = """
     UPDATE processing_queue SET status = 'queued', completed_at = NULL
     WHERE job_type = 'index' AND status = 'completed'"""
+REFUSED = """
+    INSERT INTO dead_letters (id, queue, reason, error_code, error_message)
+    VALUES (gen_random_uuid(), 'standard', 'not_ours', 'NOT_OURS', 'It has a time limit.')"""
 #: What a broken system would leave, and a word of what the oracle says of it.
 BREAK = {
     "no picture": ("DELETE FROM thumbnails WHERE size_variant = 'small'", "three pictures"),
@@ -88,6 +99,7 @@ BREAK = {
         "completed attempts",
     ),
     "no dead letter": ("DELETE FROM dead_letters", "dead letter"),
+    "a message of ours refused": (REFUSED, "nobody foreign"),
     "a forgotten row": (FORGOTTEN, "its rows say"),
     "a lost job": ("DELETE FROM processing_jobs WHERE status = 'completed'", "lost"),
 }

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 
-from db import queue
+from db import marks, queue
 from db.models import Attempt, DeadLetter, ProcessingJob, QueueRow
 from db.session import Sessions
 from pipeline.errors import NotOursError
 from pipeline.queues import Queue
 from pipeline.states import JobStatus, TaskStatus
 from pipeline.workflows import StageName
+from tasks import collect
 from tasks.collect import MOST_RETURNS, RETURNS, Collector, row_of
 from tasks.dispatch import SCHEMA, copy_dead_letters
 from tasks.queues import Queues
 from tasks.runtime import Runtime
 from tests.factories import now
-from tests.support import advance, claimed, due, kombu_message, new_job, summaries
+from tests.support import advance, claimed, due, kombu_message, new_job, summaries, wait_until
 
 T = TaskStatus
 EVENT = json.dumps(
@@ -218,12 +222,97 @@ def test_foreign_event_is_kept(collector: Collector, sessions: Sessions, sqs_que
     assert (letter.reason, letter.queue, letter.body) == ("not_ours", Queue.EVENTS, "junk")
 
 
-def test_round_is_bounded(collector: Collector, sessions: Sessions, sqs_queues: Queues) -> None:
-    for _ in range(12):
+def test_message_that_an_outage_of_the_database_kept_from_being_claimed_costs_nothing(
+    collector: Collector, sessions: Sessions, sqs_queues: Queues
+) -> None:
+    row_id = _row(sessions, max_crashes=1)
+    with sessions.begin() as session:
+        marks.put(session, marks.RECOVERED)  # after the row was published
+    _send(sqs_queues, Queue.DEAD_LETTER, kombu_message(str(row_id)))
+    assert collector.collect() == 1
+    row = _read(sessions, row_id)
+    assert (row.status, row.crashes, row.published_at) == (T.QUEUED, 0, None)
+    with sessions() as session:
+        attempt = session.scalars(select(Attempt)).one()
+        assert (attempt.outcome, attempt.error_code) == ("released", "OUTAGE")
+
+
+def test_message_sent_before_an_outage_costs_nothing_though_its_row_was_published_since(
+    session: Session,
+) -> None:
+    row_id = due(session, new_job(session).id)
+    marks.put(session, marks.RECOVERED, at=now() - timedelta(minutes=1))
+    session.execute(update(QueueRow).where(QueueRow.id == row_id).values(published_at=now()))
+    assert queue.charge_undelivered(session, row_id, sent_at=now() - timedelta(minutes=2))
+    assert session.get_one(QueueRow, row_id, populate_existing=True).crashes == 0
+    assert queue.charge_undelivered(session, row_id, sent_at=now())
+    assert session.get_one(QueueRow, row_id, populate_existing=True).crashes == 1
+
+
+@pytest.mark.parametrize("target", [Queue.DEAD_LETTER, Queue.EVENTS_DEAD_LETTER])
+def test_message_that_is_nested_too_deeply_is_kept_and_harms_no_other(
+    collector: Collector, sessions: Sessions, sqs_queues: Queues, target: Queue
+) -> None:
+    deep = "[" * 100_000
+    inner = json.dumps({"headers": {"task": "dailies.ingest"}, "body": b64encode(deep.encode()).decode()})
+    for body in (deep, inner, "a NUL \\u0000 or \\ud800", "junk"):
+        _send(sqs_queues, target, body)
+    assert collector.collect() == 4
+    assert sqs_queues.waiting(target) == 0
+    assert len(_letters(sessions)) == 4
+
+
+def test_message_that_raises_harms_no_other(
+    collector: Collector, sessions: Sessions, sqs_queues: Queues, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = queue.charge_undelivered
+
+    def odd(session: Session, row_id: UUID, **given: Any) -> bool:
+        if row_id == rows[0]:
+            raise ValueError
+        return real(session, row_id, **given)
+
+    rows = [_row(sessions) for _ in range(3)]
+    for row_id in rows:
+        _send(sqs_queues, Queue.DEAD_LETTER, kombu_message(str(row_id)))
+    monkeypatch.setattr(queue, "charge_undelivered", odd)
+    assert collector.collect() == 2
+    assert [_read(sessions, row_id).crashes for row_id in rows] == [0, 1, 1]
+
+
+def test_copies_are_hidden_for_a_moment_only(
+    collector: Collector,
+    stewards: Runtime,
+    sessions: Sessions,
+    sqs_queues: Queues,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever watches the depth of the queue sees them, and each pass asks for them once."""
+    monkeypatch.setattr(collect, "HIDDEN", 2)
+    with sessions.begin() as session:
+        queue.keep_foreign(session, source=None, body="?", error=NotOursError("No row has this id."))
+    copy_dead_letters(sessions, stewards.settings)
+    assert collector.run() == 0
+
+    def visible() -> bool:
+        assert collector.run() == 0  # not due
+        return sqs_queues.client.get_queue_attributes(
+            QueueUrl=sqs_queues.url(Queue.DEAD_LETTER), AttributeNames=["ApproximateNumberOfMessages"]
+        )["Attributes"] == {"ApproximateNumberOfMessages": "1"}
+
+    wait_until(visible, seconds=30)
+
+
+def test_pass_is_bounded(
+    collector: Collector, sessions: Sessions, sqs_queues: Queues, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
         sqs_queues.client.send_message_batch(
             QueueUrl=sqs_queues.url(Queue.DEAD_LETTER),
             Entries=[{"Id": str(number), "MessageBody": "junk"} for number in range(10)],
         )
-    assert collector.collect() == 100
+    with monkeypatch.context() as hurry:
+        hurry.setattr(collect, "PATIENCE", 0)
+        assert collector.collect() == 10
     assert collector.collect() == 20
-    assert len(_letters(sessions)) == 120
+    assert len(_letters(sessions)) == 30

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from db import queue
@@ -195,6 +196,43 @@ def test_dead_letters_stay_uncopied_when_the_broker_is_away(
     with sessions() as session:
         assert len(queue.without_copy(session, limit=9)) == 2
     assert dispatch.copy_dead_letters(sessions, empty_queues) == 2
+
+
+def test_copy_that_was_sent_is_known_though_the_next_send_ends_the_process(
+    sessions: Sessions, empty_queues: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No transaction is open during a send, so neither a slow nor a deadly one makes the others again."""
+    with sessions.begin() as session:
+        for _ in range(2):
+            _failed(session)
+    real, idle = (
+        dispatch._send_copy,
+        text("SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'"),
+    )
+    sent: list[DeadLetter] = []
+
+    def deadly(settings: Settings, letter: DeadLetter) -> None:
+        with sessions() as session:
+            assert session.scalar(idle) == 0
+        if sent:
+            raise KeyboardInterrupt
+        real(settings, letter)
+        sent.append(letter)
+
+    monkeypatch.setattr(dispatch, "_send_copy", deadly)
+    with pytest.raises(KeyboardInterrupt):
+        dispatch.copy_dead_letters(sessions, empty_queues)
+    monkeypatch.undo()
+    assert dispatch.copy_dead_letters(sessions, empty_queues) == 1
+
+
+def test_one_sends_copies_at_a_time(sessions: Sessions, empty_queues: Settings) -> None:
+    with sessions.begin() as session:
+        _failed(session)
+    with queue.copying(sessions) as session:
+        assert session is not None
+        assert dispatch.copy_dead_letters(sessions, empty_queues) == 0
+    assert dispatch.copy_dead_letters(sessions, empty_queues) == 1
 
 
 def test_copies_are_sent_some_at_a_time(sessions: Sessions, empty_queues: Settings) -> None:

@@ -10,6 +10,7 @@ from db import prune
 from db.models import Attempt, DeadLetter, MediaItem, ProcessingJob, QueueRow, Worker
 from db.session import Sessions
 from pipeline.states import TaskStatus
+from tasks import housekeeping
 from tasks.housekeeping import Housekeeping
 from tasks.runtime import Runtime
 from tests.factories import add_dead_letter, add_item, add_job, add_thumbnails, now
@@ -72,6 +73,22 @@ def test_job_that_somebody_is_at_is_left_for_the_next_round(sessions: Sessions) 
             assert prune.finished_jobs(session, keep=90 * DAY) == 0
     with sessions.begin() as session:
         assert prune.finished_jobs(session, keep=90 * DAY) == 1
+
+
+@pytest.mark.usefixtures("sqs_queues")
+def test_pruning_that_was_cut_goes_on_in_the_next_round(
+    stewards: Runtime, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with sessions.begin() as session:
+        job = add_job(session, add_item(session), FAILED, completed_at=now() - 200 * DAY)
+        add_dead_letter(session, job.rows[1].id, job_id=job.id, created_at=now() - 200 * DAY)
+        add_job(session, add_item(session), DONE, completed_at=now() - 200 * DAY)
+    monkeypatch.setattr(housekeeping, "PATIENCE", 0)
+    step = Housekeeping(stewards).steps()["prune"]
+    assert [step() for _ in range(3)] == [1, 2, 0]
+    with sessions.begin() as session:
+        add_job(session, add_item(session), DONE, completed_at=now() - 200 * DAY)
+    assert step() == 0  # all was done: not due again for a while
 
 
 @pytest.mark.usefixtures("sqs_queues")

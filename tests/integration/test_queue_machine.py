@@ -330,7 +330,7 @@ MOVES: dict[str, tuple[int, Callable[[QueueMachine], object]]] = {
     "fail": (3, lambda self: self.world.holders),
     "renew": (1, lambda self: self.world.holders),
     "die": (1, lambda self: self.world.holders),
-    "die_watched": (1, lambda self: self.world.holders),
+    "die_watched": (3, lambda self: self.world.holders),
     "look": (4, lambda self: self.rows(AT_WORK)),
     "act": (6, lambda self: self.world.noticed),
     "publish_due": (2, _waits),

@@ -18,7 +18,9 @@ from db.models import (
     SearchDocument,
 )
 from db.queue import Effect
+from db.session import Sessions
 from pipeline.errors import DailiesError, InfrastructureError, PermanentStageError
+from pipeline.queues import Queue
 from pipeline.retry import RetryPolicy
 from pipeline.states import JobStatus, TaskStatus
 from pipeline.workflows import StageName
@@ -235,6 +237,49 @@ def test_infrastructure_errors_cost_nothing_and_back_off(session: Session) -> No
     # The ceiling doubles with every try there was: a wait of the twelfth lies far above the first's.
     waits = [policy.delay_for(tries or 0, AWAY) or timedelta() for _ in range(50)]
     assert max(waits) > policy.ceiling(8)
+
+
+def test_backoff_of_free_errors_begins_anew_when_the_job_is_started_again(sessions: Sessions) -> None:
+    capped = RetryPolicy(base=timedelta(seconds=1), floor=timedelta(0), cap=timedelta(hours=1))
+
+    def tries(count: int) -> list[timedelta]:
+        waits = []
+        for _ in range(count):
+            with sessions.begin() as session:
+                make_due(session, row_id)
+                outcome = queue.fail(session, claimed(session, row_id), AWAY, capped, cost=COST)
+                assert isinstance(outcome, queue.Again)
+                waits.append(outcome.delay)
+        return waits
+
+    with sessions.begin() as session:
+        job = new_job(session)
+        row_id = due(session, job.id)
+    assert max(tries(14)) > timedelta(seconds=16)
+    with sessions.begin() as session:
+        queue.cancel_job(session, job.id, actor="ada", reason="no use")
+        queue.retry_job(session, job.id, actor="ada")
+    assert max(tries(4)) <= timedelta(seconds=8)
+
+
+@pytest.mark.parametrize("error", [SLOW, AWAY])
+def test_row_that_failed_waits_in_the_lane_of_its_jobs_priority(
+    session: Session, error: DailiesError
+) -> None:
+    job = new_job(session)
+    claim = claimed(session, due(session, job.id))
+    queue.change_priority(session, job.id, 9, actor="ada")
+    assert row_of(session, job.id, StageName.INGEST).queue == Queue.STANDARD  # while it runs
+    queue.fail(session, claim, error, POLICY, cost=COST)
+    assert row_of(session, job.id, StageName.INGEST).queue == Queue.EXPRESS
+
+
+def test_row_in_the_lane_of_its_stage_stays_there(session: Session) -> None:
+    job = new_job(session)
+    row_of(session, job.id, StageName.INGEST).queue = Queue.HEAVY
+    session.flush()
+    _fail(session, job, SLOW)
+    assert row_of(session, job.id, StageName.INGEST).queue == Queue.HEAVY
 
 
 def test_very_long_message_is_cut(session: Session) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -13,9 +14,10 @@ from sqlalchemy import func, select, update
 from db import marks, queue
 from db.models import DeadLetter, MediaItem, QueueRow
 from db.session import Sessions
-from pipeline.errors import NotOursError
+from pipeline.errors import InfrastructureError, NotOursError
 from pipeline.queues import LANES, Queue
 from pipeline.settings import Settings
+from tasks import repair
 from tasks.bootstrap import bootstrap
 from tasks.queues import Queues, sqs_name
 from tasks.repair import Repair
@@ -162,17 +164,44 @@ def test_queues_that_somebody_else_made_again_have_lost_their_messages(
 
 
 def test_what_is_there_is_not_looked_at_all_the_time(runtime: Runtime, s3: S3Client, place: Settings) -> None:
-    repair = Repair(runtime)
-    assert repair.run() == 0
+    one = Repair(runtime)
+    assert one.run() == 0
     s3.put_bucket_notification_configuration(Bucket=place.storage_bucket, NotificationConfiguration={})
-    assert repair.run() == 0  # the notification is looked at twice a minute
+    assert one.run() == 0  # the notification is looked at twice a minute
     assert Repair(runtime).run() == 1
 
 
+def test_repair_that_fails_mourns_a_loss_once(
+    runtime: Runtime, sessions: Sessions, s3: S3Client, place: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Messages that were sent again meanwhile are not lost again in every round."""
+    assert Repair(runtime).run() == 0
+    with sessions.begin() as session:  # somebody made the lane again since
+        known = marks.get(session, marks.QUEUES_MADE)
+        assert known is not None
+        marks.put(session, marks.QUEUES_MADE, json.dumps(json.loads(known.value) | {Queue.STANDARD: "1"}))
+    row_id = _published(sessions)
+    s3.put_bucket_notification_configuration(Bucket=place.storage_bucket, NotificationConfiguration={})
+
+    def refused(_: Settings) -> None:
+        raise InfrastructureError("S3 does not answer.")
+
+    monkeypatch.setattr(repair, "bootstrap", refused)
+    one = Repair(runtime)
+    for lost in (True, False):
+        one._surveyed = float("-inf")
+        with pytest.raises(InfrastructureError):
+            one.run()
+        assert (_published_at(sessions, row_id) is None) is lost
+        with sessions.begin() as session:
+            session.execute(update(QueueRow).where(QueueRow.id == row_id).values(published_at=now()))
+    assert one.run() == 0  # it has looked a moment ago
+
+
 def test_all_lanes_are_watched(runtime: Runtime, sqs: SQSClient, place: Settings) -> None:
-    repair = Repair(runtime)
-    assert repair.run() == 0
+    one = Repair(runtime)
+    assert one.run() == 0
     for lane in LANES:
         _delete(sqs, place, lane)
-        assert repair.run() == 1
+        assert one.run() == 1
     assert Topology(place).missing() == []

@@ -6,16 +6,19 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from kombu.exceptions import OperationalError
 from pydantic import SecretStr
-from sqlalchemy import func, select, text, update
+from sqlalchemy import event, func, select, text, update
+from sqlalchemy.orm import Session
 
 from db import queue
-from db.models import AuditEntry, QueueRow
+from db.models import AuditEntry, ProcessingJob, QueueRow
 from db.session import Sessions, advisory_lock
-from pipeline.errors import NotOursError
+from pipeline.errors import InfrastructureError, NotOursError
 from pipeline.queues import Queue
 from pipeline.settings import Settings
 from pipeline.states import TaskStatus
+from tasks import dispatch
 from tasks.process import Stop
 from tasks.queues import Queues
 from tasks.runtime import Runtime, build
@@ -236,6 +239,81 @@ def test_broker_that_is_away_keeps_no_lease_from_being_judged(runtime: Runtime, 
     steward.step()  # asks for depths of queues, lists, sweeps, copies: all refused
     away.engine.dispose()
     assert _read(sessions, row_id).status == T.QUEUED
+
+
+def _hold(session: Session, row_id: UUID) -> None:
+    """Lock a row and its job, as somebody with a transaction that stays open does."""
+    row = session.get_one(QueueRow, row_id, with_for_update=True)
+    session.get_one(ProcessingJob, row.job_id, with_for_update=True)
+
+
+def test_row_that_somebody_has_locked_keeps_no_other_lease_from_being_released(
+    runtime: Runtime, sessions: Sessions
+) -> None:
+    rows = [_row(sessions) for _ in range(3)]
+    with sessions.begin() as session:
+        for row_id in rows:
+            claimed(session, row_id)
+            expire(session, row_id)
+    steward = Steward(runtime)
+    in_view(sessions)
+    with sessions.begin() as other:
+        _hold(other, rows[0])
+        assert steward.release_expired() == 2
+    in_view(sessions)
+    assert steward.release_expired() == 1
+
+
+def test_row_that_somebody_has_locked_keeps_no_other_from_being_published(
+    runtime: Runtime, sessions: Sessions, queues: Queues
+) -> None:
+    rows = [_row(sessions) for _ in range(3)]
+    quick = build(runtime.settings, pool_size=POOL_SIZE)
+    event.listen(
+        quick.engine, "connect", lambda connection, _: connection.execute("SET lock_timeout = '50ms'")
+    )
+    steward = Steward(quick)
+    with sessions.begin() as other:
+        _hold(other, rows[0])
+        assert steward.publish_due() == 2
+    assert steward.publish_due() == 1
+    assert queues.waiting(Queue.STANDARD) == 3
+    quick.engine.dispose()
+
+
+def test_lane_that_refuses_keeps_no_other_lane_waiting(
+    runtime: Runtime, sessions: Sessions, queues: Queues, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A queue that is missing, or that we may not send to, with the oldest rows."""
+    asked = []
+
+    def refusing(ticket: queue.Ticket) -> None:
+        asked.append(ticket.queue)
+        if ticket.queue == Queue.EXPRESS:
+            raise OperationalError("AWS.SimpleQueueService.NonExistentQueue")
+        send(ticket)
+
+    send = dispatch._send
+    monkeypatch.setattr(dispatch, "_send", refusing)
+    for lane in (Queue.EXPRESS, Queue.EXPRESS, Queue.EXPRESS, Queue.BULK, Queue.STANDARD):
+        _row(sessions, queue=lane)
+    with pytest.raises(InfrastructureError):  # it says so, after the others had their turn
+        Steward(runtime).publish_due()
+    assert asked.count(Queue.EXPRESS) == 1
+    assert (queues.waiting(Queue.BULK), queues.waiting(Queue.STANDARD)) == (1, 1)
+
+
+def test_lane_that_does_not_answer_keeps_no_other_from_being_looked_at(
+    runtime: Runtime, sessions: Sessions
+) -> None:
+    old = now() - 9 * MINUTE
+    _row(sessions, queue=Queue.EXPRESS, available_at=old, published_at=old)
+    lost = _row(sessions, queue=Queue.BULK, available_at=old, published_at=old)
+    steward = Steward(runtime)
+    steward._queues._urls[Queue.EXPRESS] = steward._queues.url(Queue.EXPRESS) + "-no-more"
+    with pytest.raises(Exception, match=r"NonExistent|does not exist"):
+        steward.publish_lost()
+    assert _read(sessions, lost).published_at is None
 
 
 def test_database_that_is_away_is_waited_for(empty_queues: Settings) -> None:

@@ -194,3 +194,21 @@ def test_urgent_and_patient_lanes_are_served_too(sessions: Sessions, runtime: Ru
     _wait_for_the_end(sessions, 2)
     with sessions() as session:
         assert set(session.scalars(select(ProcessingJob.status))) == {JobStatus.COMPLETED}
+
+
+def test_worker_keeps_its_slots_after_messages_that_are_odd(
+    runtime: Runtime, sessions: Sessions, s3: S3Client, queues: Queues
+) -> None:
+    deep = "[" * 100_000
+    odd = [
+        json.dumps({"headers": {"id": "x", "task": []}, "properties": {}, "body": ""}),
+        json.dumps({"headers": {"id": "x", "task": "dailies.ingest"}, "properties": {}, "body": deep}),
+        deep,
+        kombu_message("a \u0000 b"),
+        kombu_message("\ud800"),
+    ]
+    _send(queues, *odd)
+    _upload(s3, runtime.settings.storage_bucket, PHOTO)
+    _listen(runtime, 1)
+    _wait_for_the_end(sessions, letters=len(odd))
+    wait_until(lambda: queues.waiting(Queue.STANDARD) == 0)
