@@ -52,7 +52,7 @@ def keep(sessions: Sessions, settings: Settings, lane: Queue, body: str, error: 
     """Keep it as a dead letter, so that nothing that arrived is lost."""
     with sessions.begin() as session:
         queue.keep_foreign(session, source=lane, body=body, error=error)
-    dispatch.copy_dead_letters(sessions, settings)
+    dispatch.copy_dead_letters(sessions, settings, limit=1)  # the steward sends the rest
 
 
 def _envelope(body: str) -> dict[str, Any]:

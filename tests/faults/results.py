@@ -20,7 +20,7 @@ TAIL = 0.95  #: of the stages; the rate ends there, for the slowest ones end alo
 SHORTEST_S = 2.0  #: a rate over less says nothing
 ENDS = "SELECT finished_at FROM processing_attempts WHERE outcome = 'completed' ORDER BY 1"
 FIRST_AFTER = """
-    SELECT min(finished_at) FROM processing_attempts WHERE outcome = 'completed' AND finished_at > %s"""
+    SELECT min(finished_at) FROM processing_attempts WHERE outcome = 'completed' AND started_at > %s"""
 HEADS = (
     "case", "runs", "assets", "completed", "failed as expected", "lost", "duplicate effects",
     "repeated executions", "recovery, s", "throughput after/before", "seconds",

@@ -205,10 +205,9 @@ def test_copy_that_was_sent_is_known_though_the_next_send_ends_the_process(
     with sessions.begin() as session:
         for _ in range(2):
             _failed(session)
-    real, idle = (
-        dispatch._send_copy,
-        text("SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'"),
-    )
+    of_ours = "datname = current_database() AND state = 'idle in transaction'"
+    idle = text(f"SELECT count(*) FROM pg_stat_activity WHERE {of_ours}")  # noqa: S608
+    real = dispatch._send_copy
     sent: list[DeadLetter] = []
 
     def deadly(settings: Settings, letter: DeadLetter) -> None:
