@@ -104,11 +104,9 @@ def give_back_row(
 def charge_undelivered(session: Session, row_id: UUID, *, sent_at: datetime | None = None) -> bool:
     """Count a crash for a row whose message, sent at ``sent_at``, SQS has moved to its dead-letter queue.
 
-    Nobody claimed it, though it was received as often as the redrive policy lets. The row is due again, or
-    failed as ``worker_lost`` when that was its last crash, through the same function as any failure: the
-    steward claims it and gives it back. It costs nothing when the database was away since the message was
-    sent: no delivery could claim it. Nor does a row that is not due, or whose lane is paused.
-    Returns False when no row has this id.
+    The row is due again, or failed as ``worker_lost`` when that was its last crash, through the same function
+    as any failure: the steward claims it and gives it back. It costs nothing when the database was away since
+    the message was sent, nor for a row that is not due or paused. Returns False when no row has this id.
     """
     job_id = session.scalar(select(QueueRow.job_id).where(QueueRow.id == row_id))
     if job_id is None:
