@@ -123,14 +123,15 @@ class Channel(SQS.Channel):
             return  # it went back meanwhile
         try:
             if self.closed or queue not in self.connection._callbacks:  # noqa: SLF001 - kombu's own way in
-                self._hand_back(handle, after=0)
+                self.hand_back(handle, after=0)
             else:
                 self.connection._callbacks[queue](self._message_to_python(message, queue, url))  # noqa: SLF001
         except Exception as error:  # noqa: BLE001 - one message ends no worker
             log.warning("message_not_taken", queue=queue, error=str(error))
-            self._hand_back(handle, after=NOT_TAKEN)
+            self.hand_back(handle, after=NOT_TAKEN)
 
-    def _hand_back(self, handle: str, *, after: int) -> None:
+    def hand_back(self, handle: str, *, after: int) -> None:
+        """Show a message to everybody again in ``after`` seconds; it is none of ours any more."""
         if self._receipts is not None:
             self._receipts.give_back(handle, after=after)
         self._leave(handle)

@@ -70,6 +70,8 @@ class Request(CeleryRequest):
         if isinstance(error, WorkerLostError | TimeLimitExceeded | Terminated | SystemExit):
             timed_out = isinstance(error, TimeLimitExceeded)
             running.died(self.id, self.worker_pid, TIMED_OUT if timed_out else DIED)
+            # Its place in the lane was at the front, and that of a new message would be at the end.
+            self.message.channel.hand_back(self.message.delivery_tag, after=1)
         return super().on_failure(exc_info, send_failed_event, return_ok)
 
     def acknowledge(self) -> None:

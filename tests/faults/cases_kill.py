@@ -15,6 +15,8 @@ MANY_CRASHES = {"DAILIES_MAX_CRASHES": "20"}
 LEASE_S = float(SHORTENED["DAILIES_LEASE"])
 #: Promised: what a dead worker held runs again within its lease and 10 s, what a dead child held within 10 s.
 WORKER_BACK_S, CHILD_BACK_S = LEASE_S + 10, 10.0
+#: Uploads at a rate that the workers carry: a row that is free again waits for those before it in its lane.
+GENTLY_S = 120.0
 
 
 def kill_worker(run: Run, role: str) -> None:
@@ -51,6 +53,7 @@ def no_steward(run: Run) -> None:
     title="SIGKILL of a random worker every 5 s",
     settings=MANY_CRASHES,
     recovers=WORKER_BACK_S,
+    seconds=GENTLY_S,
 )
 def kill_workers(run: Run) -> None:
     with run.fault():
@@ -65,6 +68,7 @@ def kill_workers(run: Run) -> None:
     title="SIGKILL of a random pool process every 2 s",
     settings=MANY_CRASHES,
     recovers=CHILD_BACK_S,
+    seconds=GENTLY_S,
 )
 def kill_children(run: Run) -> None:
     with run.fault():
@@ -79,6 +83,7 @@ def kill_children(run: Run) -> None:
     title="SIGKILL of all workers at once, twice",
     settings=MANY_CRASHES,
     recovers=WORKER_BACK_S,
+    seconds=GENTLY_S,
 )
 def kill_all_workers(run: Run) -> None:
     with run.fault():

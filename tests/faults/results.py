@@ -84,6 +84,8 @@ def of(run: Run, found: Findings, *, case: Case, seconds: float) -> Result:
     """The result of a run that the oracle has looked at."""
     before, after = _rates(run)
     recovery = _recovery(run)
+    if run.hit:
+        run.note(f"{len(run.hit)} rows hit, free again after {_freed(run)} s at most")
     wrong = found.wrong
     if case.recovers is not None and (recovery is None or recovery > case.recovers):
         wrong.append(f"recovery took {recovery} s, and may take {case.recovers} s")
@@ -119,6 +121,13 @@ def _recovery(run: Run) -> float | None:
         return None
     first = run.stack.sql(FIRST_AFTER, [run.ended])
     return _seconds(run.ended, first[0][0])
+
+
+def _freed(run: Run) -> float | None:
+    """Until the last of the attempts that were hit was closed."""
+    query = "SELECT finished_at FROM processing_attempts WHERE token = %s AND outcome IN ('lost', 'released')"
+    ends = [(one.at, run.stack.sql(query, [one.token])) for one in run.hit]
+    return max((_seconds(at, found[0][0]) or 0.0 for at, found in ends if found), default=None)
 
 
 def _again(stack: Stack, row_id: object, token: int, at: datetime) -> float | None:
