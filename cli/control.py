@@ -138,5 +138,9 @@ def pause(lane: LaneArgument, reason: ReasonOption = None, state: StateOption = 
 def resume(lane: LaneArgument, reason: ReasonOption = None, state: StateOption = DEFAULT_STATE) -> None:
     """Start what waits in a lane again."""
     told = join(state).post(f"queues/{lane}/resume", order(reason))["data"]
-    word = f"is resumed, {told['published']} messages sent" if told["changed"] else "was not paused"
+    word = (
+        f"is resumed: what waits starts now, {told['published']} messages sent"
+        if told["changed"]
+        else "was not paused"
+    )
     make_console().print(f"{told['name']} {word}.")

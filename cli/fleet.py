@@ -88,9 +88,12 @@ def reconcile(
 def _tell(mended: dict[str, Any] | None, drift: dict[str, Any]) -> None:
     console = make_console()
     if mended is not None:
-        steps = [{"step": name, "changed": count} for name, count in mended["steps"].items()]
+        steps = [{"step": name, "changed": count} for name, count in mended["steps"].items() if count]
         failed = [{"step": name, "changed": f"failed: {why}"} for name, why in mended["failed"].items()]
-        console.print(table(steps + failed, ["step", "changed"], title="Mended"))
+        if steps or failed:
+            console.print(table(steps + failed, ["step", "changed"], title="Mended"))
+        else:
+            console.print("There was nothing to mend.")
     if drift["findings"]:
         rows = [
             {
