@@ -70,8 +70,8 @@ def deliver(task: Task, row_id: object, schema: object = dispatch.SCHEMA, *_: An
             # The row could not be asked, or not be told. The message comes back; the row decides again.
             log.warning("delivery_postponed", error=error.message, code=error.code)
             raise Reject(error.message, requeue=True) from error
-        except (Retry, StageError):
-            raise  # settled: this is how Flower learns of it
+        except (Retry, Reject, StageError):
+            raise  # settled, or to come back: this is how Celery learns of it
         except Exception as error:
             # A mistake of ours, or a migration that has not run yet: never the end of a message.
             log.exception("delivery_raised")
@@ -98,6 +98,9 @@ def _deliver(runtime: Runtime, told: object) -> str:
             dispatch.publish(runtime.sessions, successor)
         case queue.NotDue(published_at=seen) | queue.Leased(published_at=seen):
             dispatch.publish_copy(runtime.sessions, row_id, seen=seen)
+        case queue.Overdue():
+            # This message has its place at the front of the lane; a new one would go to the end.
+            raise Reject("the steward has not judged the row's last lease yet", requeue=True)
         case queue.Unknown():
             return _keep_unknown(runtime, row_id)
     outcome = type(answer).__name__.lower()

@@ -64,7 +64,7 @@ class Paused:
 
 @dataclass(frozen=True, slots=True)
 class Overdue:
-    """Its lease has ended, and the steward has not judged it yet; it publishes the row when it has."""
+    """Its lease has ended, and the steward has not judged it yet."""
 
 
 @dataclass(frozen=True, slots=True)

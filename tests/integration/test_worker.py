@@ -258,15 +258,17 @@ def test_delivery_that_has_nothing_to_do_sends_nothing(sessions: Sessions, empty
     assert sum(_waiting(empty_queues, lane) for lane in (Queue.STANDARD, Queue.BULK)) == 0
 
 
-def test_delivery_for_a_row_whose_lease_has_ended_is_dropped(
+def test_delivery_for_a_row_whose_lease_has_ended_comes_back_until_the_steward_has_judged(
     sessions: Sessions, empty_queues: Settings
 ) -> None:
     with sessions.begin() as session:
         row_id = due(session, new_job(session, max_crashes=1).id)
         claimed(session, row_id)
         expire(session, row_id)
-    assert _deliver(row_id) == "overdue"
-    assert _waiting(empty_queues, Queue.STANDARD) == 0
+    with pytest.raises(Reject) as caught:
+        _deliver(row_id)
+    assert caught.value.requeue
+    assert _waiting(empty_queues, Queue.STANDARD) == 0  # and no copy was sent
 
 
 @pytest.mark.parametrize("row_id", ["01890a5d-ac96-774b-bcce-b302099a8057", "no id at all", "", "\ud800"])
