@@ -26,7 +26,7 @@ from pipeline.settings import Settings
 from pipeline.spool import sweep_workdirs
 from tasks import dispatch
 from tasks.poller import Poller
-from tasks.running import DIED, STOPPED, Running, was_told_to_stop
+from tasks.running import DIED, STOPPED, Running, has_ended, was_told_to_stop
 
 log = structlog.get_logger(__name__)
 
@@ -126,10 +126,8 @@ class Keeper:
 
     def _find_dead(self) -> None:
         """Celery tells of a dead process only seconds later; this asks at once."""
-        running = self._running.now()  # before the pool is looked at: a new process is in both
-        alive = self._alive()
-        for row_id, pid in running:
-            if pid not in alive:
+        for row_id, pid in self._running.now():
+            if has_ended(pid):
                 self._running.died(row_id, pid, DIED)
 
     def _release(self) -> None:

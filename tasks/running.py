@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from contextlib import suppress
@@ -78,3 +79,13 @@ class Running:
         """What runs now."""
         with self._lock:
             return set(self._rows)
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a child of this process has ended. It is left for Celery's pool to bury."""
+    if pid == os.getpid():  # a pool that works in this very process
+        return False
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True  # buried already

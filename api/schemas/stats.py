@@ -23,7 +23,7 @@ class QueueStats(Out):
     total: int
     """All rows."""
     estimated: bool
-    """Whether a number above is an estimate: more than 2,500 rows of a final status, or more than 30,000 of
+    """Whether a number above is an estimate: more than 1,000 rows of a final status, or more than 30,000 of
     a lane and another status, are not counted one by one. Smaller numbers are exact."""
 
 

@@ -154,6 +154,11 @@ class Run:
             self.hit = list(before)
             self.wait(POLL_S)
 
+    def recovered(self) -> bool:
+        """Whether each row that was hit was taken up again since, or has ended."""
+        query = "SELECT token > %s OR completed_at IS NOT NULL FROM processing_queue WHERE id = %s"
+        return all(self.stack.sql(query, [one.token, one.row_id])[0][0] for one in self.hit)
+
     def note(self, text: str) -> None:
         """Say something in the report."""
         self.notes.append(text)

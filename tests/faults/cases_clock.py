@@ -10,9 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tests.faults.case import Arrangement, NotRun, Run, Servers, case
+from tests.faults.cases_kill import MORE_SLOW
 
 STOPPED_S = 12.0  #: twice the shortened lease
-MORE_SLOW = {"slow": 0.3}  #: so that a worker that is hit is in the middle of something
 AHEAD, BEHIND = "+3600", "-3600"  #: seconds
 
 

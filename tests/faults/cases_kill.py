@@ -17,6 +17,7 @@ LEASE_S = float(SHORTENED["DAILIES_LEASE"])
 WORKER_BACK_S, CHILD_BACK_S = LEASE_S + 10, 10.0
 #: Uploads at a rate that the workers carry: a row that is free again waits for those before it in its lane.
 GENTLY_S = 120.0
+MORE_SLOW = {"slow": 0.3}  #: so that whoever is hit is in the middle of something
 
 
 def kill_worker(run: Run, role: str) -> None:
@@ -54,6 +55,7 @@ def no_steward(run: Run) -> None:
     settings=MANY_CRASHES,
     recovers=WORKER_BACK_S,
     seconds=GENTLY_S,
+    load=MORE_SLOW,
 )
 def kill_workers(run: Run) -> None:
     with run.fault():
@@ -69,6 +71,7 @@ def kill_workers(run: Run) -> None:
     settings=MANY_CRASHES,
     recovers=CHILD_BACK_S,
     seconds=GENTLY_S,
+    load=MORE_SLOW,
 )
 def kill_children(run: Run) -> None:
     with run.fault():
@@ -84,13 +87,16 @@ def kill_children(run: Run) -> None:
     settings=MANY_CRASHES,
     recovers=WORKER_BACK_S,
     seconds=GENTLY_S,
+    load=MORE_SLOW,
 )
 def kill_all_workers(run: Run) -> None:
     with run.fault():
         for _ in range(2):
+            run.catch([pid for role in WORKERS for pid in (run.stack.pid(role), *run.stack.children(role))])
             for role in WORKERS:
-                kill_worker(run, role)
-            run.wait(6)
+                run.stack.kill(role)
+            run.until(run.recovered, seconds=60)
+            run.wait(5)
 
 
 @case("kill-listener", part="1", title="SIGKILL of the listener, three times")

@@ -21,7 +21,6 @@ COMMITS = (
     ("INSERT media_items", "commit-event"),
     ("INSERT audit_log", "commit-job-end"),
     ("UPDATE processing_attempts", "commit-attempt-end"),
-    ("UPDATE dead_letters", "commit-copied"),
     ("INSERT workers", None),  # a worker's word, and a steward's notes: not of the protocol
     ("INSERT steward_marks", None),
     ("UPDATE steward_marks", None),

@@ -259,21 +259,6 @@ def test_lost_messages_are_gone(proxy: AwsProxy, far_sqs: SQSClient, sqs: SQSCli
     assert left["ApproximateNumberOfMessages"] == left["ApproximateNumberOfMessagesNotVisible"] == "0"
 
 
-def test_a_client_that_dies_in_a_long_poll_takes_no_message_with_it(
-    proxy: AwsProxy, far_sqs: SQSClient, queue: str
-) -> None:
-    polling = threading.Event()
-    proxy.hook = lambda call, _: polling.set() if call.action == "SQS.ReceiveMessage" else None
-    code = "import boto3, sys; boto3.client('sqs', endpoint_url=sys.argv[1]).receive_message(QueueUrl=sys.argv[2], WaitTimeSeconds=20)"  # noqa: E501
-    with subprocess.Popen([sys.executable, "-c", code, proxy.url, queue]) as process:  # noqa: S603
-        assert polling.wait(30)
-        wire.kill(process.pid)
-    proxy.hook = None
-    wait_until(lambda: connections() <= 1, seconds=10)
-    far_sqs.send_message(QueueUrl=queue, MessageBody="1")
-    assert received(far_sqs, queue) == ["1"]
-
-
 # PostgreSQL
 
 

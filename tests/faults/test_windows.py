@@ -58,8 +58,6 @@ def windows(role: str, names: tuple[str, ...]) -> list[Window]:
     return [Window(role, "before" if moment == "before" else "after", step) for moment, _, step in split]
 
 
-#: What the steward does anyway, whether there is anything to be done or not.
-EVERY_ROUND = {(STEWARD, "commit-copied")}
 #: What an upload that succeeds takes. Later stages take the steps of the first, but for the job's end.
 PLAIN = [
     *windows(LISTENER, (*RECEIVE, *both("commit-event", "commit-mark", "send", "delete"))),
@@ -67,7 +65,7 @@ PLAIN = [
     *windows(WORKER, both("delete", "put", "commit-job-end")),
 ]
 #: What a stage takes that fails for good, and one that is tried again, besides the above.
-FAILING = windows(WORKER, both("commit-dead-letter", "send-copy", "commit-copied"))
+FAILING = windows(WORKER, both("commit-dead-letter", "send-copy"))
 RETRYING = windows(WORKER, both("commit-attempt-end", "commit-mark", "send"))
 #: What a row takes whose lease has ended.
 RELEASING = windows(STEWARD, both("commit-attempt-end", "commit-mark", "send"))
@@ -169,7 +167,7 @@ class World:
         self.cause(cause)
         self.settle()
         self.trap.hears = False
-        return {(role, step) for role, step in self.trap.heard if role in roles} - EVERY_ROUND
+        return {(role, step) for role, step in self.trap.heard if role in roles}
 
 
 @contextmanager
