@@ -221,7 +221,7 @@ def taken(windows: list[Window]) -> set[tuple[str, str]]:
 
 
 def test_every_step_that_is_heard_has_its_windows(world: World) -> None:
-    # No more: the steward is sometimes faster with a send. That each window's step is taken, the tests below see.
+    # No more: the steward may be faster with a send. That each step is taken, the tests below see.
     plain = taken(PLAIN)
     assert world.recorded("success", LISTENER, WORKER) <= plain
     assert world.recorded("failure", LISTENER, WORKER) <= plain | taken(FAILING)
