@@ -80,9 +80,19 @@ def model(settings: Settings) -> Iterator[Connection]:
         engine.dispose()
 
 
+@pytest.fixture(scope="module")
+def fresh(settings: Settings) -> Iterator[Engine]:
+    """A database of its own, made by the migrations: others build the shared one's indexes again."""
+    with scratch_database(settings, "fresh") as url:
+        migrate.upgrade(url)
+        engine = _engine(url)
+        yield engine
+        engine.dispose()
+
+
 @pytest.fixture
-def migrated(engine: Engine) -> Iterator[Connection]:
-    with engine.connect() as connection:
+def migrated(fresh: Engine) -> Iterator[Connection]:
+    with fresh.connect() as connection:
         yield connection
 
 
