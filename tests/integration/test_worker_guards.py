@@ -117,7 +117,7 @@ def floor(sessions: Sessions, s3: S3Client, bucket: str, empty_queues: Settings,
 
 
 @pytest.fixture
-def steward(floor: Floor, settings: Settings) -> Iterator[Steward]:
+def steward(floor: Floor, settings: Settings, empty_buckets: None) -> Iterator[Steward]:
     """A steward with the worker's lease, stepping in a thread."""
     short = {"lease": LEASE, "lost_after": LEASE}
     runtime = build(settings.model_copy(update=short), pool_size=2)
