@@ -167,14 +167,14 @@ class Load:
             share = len(self.uploads) * (number + 1) / (self.asks + 1)
             while self.done < share and not self._stop.wait(TRY_EVERY_S):
                 pass
-            while (item := self._idle_item(taken)) is None:
+            while (item := self.idle_item(taken)) is None:
                 if self._stop.wait(TRY_EVERY_S):
                     return
             taken.add(item)
-            tries = self._ask(item, PRIORITIES[number % len(PRIORITIES)])
+            tries = self.ask(item, PRIORITIES[number % len(PRIORITIES)])
             self.asked.append(Asked(item, tries))
 
-    def _idle_item(self, taken: Iterable[UUID]) -> UUID | None:
+    def idle_item(self, taken: Iterable[UUID]) -> UUID | None:
         found = self.stack.sql(
             "SELECT i.id FROM media_items i JOIN processing_jobs j ON j.media_item_id = i.id"
             " WHERE j.status = 'completed' AND i.duplicate_of_id IS NULL AND i.id <> ALL(%s)"
@@ -183,7 +183,7 @@ class Load:
         )
         return found[0][0] if found else None
 
-    def _ask(self, item: UUID, priority: int) -> int:
+    def ask(self, item: UUID, priority: int) -> int:
         """Ask until there is an answer; returns how often the request was sent."""
         url = self.stack.env["DAILIES_API_URL"] + "/api/v1/jobs"
         wanted = {"media_item_id": str(item), "workflow_type": "reindex", "priority": priority}

@@ -23,7 +23,7 @@ from tests.faults.stack import Stack
 
 ASSETS, UPLOADS_S = 30, 18.0
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
 def processes_killed(run: Run) -> None:

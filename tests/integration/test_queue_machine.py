@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -42,7 +43,7 @@ from pipeline.workflows import StageName, WorkflowType
 from tests.queue_world import World
 from tests.support import SLOW
 
-EXAMPLES = int(os.environ.get("DAILIES_MACHINE_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("DAILIES_MACHINE_EXAMPLES", "30"))
 STEPS = int(os.environ.get("DAILIES_MACHINE_STEPS", "40"))
 PHASES = [phase for phase in Phase if phase != Phase.shrink or "DAILIES_MACHINE_EXAMPLES" in os.environ]
 UPLOADS = 4
@@ -366,6 +367,7 @@ def _check_nothing_final_changed(before: Job, now: Job) -> None:
         assert earlier["status"] not in FINAL or earlier == later, "a final row changed by itself"
 
 
+@pytest.mark.timeout(900)  # thousands of transactions: half a minute, and minutes where the machine is busy
 def test_promises_hold_after_every_move_and_every_job_ends(sessions: Sessions) -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         lambda: QueueMachine(sessions),
