@@ -35,7 +35,7 @@ demo: $(READY)  ## Take a folder through a stack of its own: make demo DIR=PATH 
 	@exec $(BIN)/dailies demo $${DIR:+"$$DIR"} $${JSON:+--json "$$JSON"}
 
 test: $(READY)  ## All tests, on servers of their own, with branch coverage
-	$(BIN)/pytest -n auto --maxprocesses=4 --dist=loadfile --cov --cov-report=
+	$(BIN)/pytest -n auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder --cov --cov-report=
 	@$(BIN)/coverage report
 	@echo "pipeline, db and tasks alone, of which 90 % must be covered:"
 	@$(BIN)/coverage report --include='pipeline/*,db/*,tasks/*' --fail-under=90 --format=total

@@ -35,6 +35,14 @@ if TYPE_CHECKING:
 
 CLEAN_UP = pytest.StashKey[ExitStack]()
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
+#: The files that take minutes: begun first, none of them is what the others wait for at the end.
+LONGEST = (
+    "test_faults.py",
+    "test_windows.py",
+    "test_up.py",
+    "test_worker_guards.py",
+    "test_queue_machine.py",
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -44,6 +52,13 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[CLEAN_UP] = ExitStack()
         config.stash[CLEAN_UP].enter_context(_servers())
         _become_worker()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the order, but for the longest files."""
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -17,6 +17,7 @@ from tests.faults.stack import CONCURRENCY
 BACKLOG = 5_000  #: bulk jobs
 URGENT = 20  #: express jobs, one after the other
 BULK, EXPRESS = 1, 10  #: priorities
+FINDERS = ("listener", "steward")  #: who would make jobs of their own for new objects
 SENDERS, CHUNK = 8, 500
 MINUTES = 5
 #: How long an express job waited for its first stage, and which stages of bulk jobs were started meanwhile.
@@ -79,9 +80,10 @@ def _urgent(run: Run, taken: set[UUID]) -> tuple[float, int]:
 
 
 def _add_jobs(run: Run, sessions: Sessions) -> list[UUID]:
-    """Bulk jobs on new objects; the steward sends their messages. No event of theirs comes before them."""
+    """Bulk jobs on new objects, before anybody finds these; the steward then sends their messages."""
     bucket, body = run.stack.env["DAILIES_STORAGE_BUCKET"], picture(run.dice)
-    run.stack.hold("listener")
+    for role in FINDERS:
+        run.stack.hold(role)
 
     def put(number: int) -> MediaItem:
         key, mine = f"uploads/backlog-{uuid4()}.jpg", body + number.to_bytes(4)
@@ -99,7 +101,8 @@ def _add_jobs(run: Run, sessions: Sessions) -> list[UUID]:
                 queue.enqueue(session, media_item_id=item.id, workflow="ingest", priority=BULK).id
                 for item in some
             ]
-    run.stack.release("listener")
+    for role in FINDERS:
+        run.stack.release(role)
     return jobs
 
 
