@@ -28,7 +28,7 @@ WAITED = """
     FROM processing_jobs j JOIN processing_queue mine ON mine.job_id = j.id AND mine.position = 0
     WHERE j.media_item_id = %s AND j.priority = %s AND mine.started_at IS NOT NULL"""
 BEGUN = "SELECT count(*) FROM processing_queue WHERE queue = 'bulk' AND started_at IS NOT NULL"
-UNSENT = "SELECT count(*) FROM processing_queue WHERE status = 'queued' AND published_at IS NULL"
+UNSENT = "SELECT count(*) FROM processing_queue WHERE position = 0 AND published_at IS NULL"
 AT_IT = """
     SELECT count(*) FROM processing_queue
     WHERE status = 'processing' AND started_at < now() - interval '1 minute'"""
