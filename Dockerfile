@@ -20,6 +20,11 @@ FROM build AS build-aws
 RUN uv sync --locked --no-dev --no-editable --extra embedded
 
 FROM python:3.11-slim-bookworm AS runtime
+# rsvg-convert draws SVG files; everything else comes as wheels. Debian keeps one version a release.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends librsvg2-bin fonts-dejavu-core \
+    && rm -rf /var/lib/apt/lists/*
 RUN groupadd --gid 10001 dailies \
     && useradd --uid 10001 --gid dailies --create-home --home-dir /var/lib/dailies --shell /usr/sbin/nologin dailies
 ENV PATH=/opt/dailies/bin:$PATH \

@@ -17,14 +17,16 @@ UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 BIN := .venv/bin
 READY := .venv/.ready
 export DIR JSON
+# What no wheel brings. Only SVG needs it, and fails alone where it is missing (`dailies doctor` says so).
+PARTS := librsvg2-bin fonts-dejavu-core
 RUNS ?= 1
 MINUTES ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test check bench bench-queue faults soak clean
+.PHONY: help setup run demo test check bench bench-queue bench-similar faults soak clean
 
 help:  ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## Install what everything below needs, into .venv
 
@@ -58,6 +60,9 @@ bench-queue: $(READY)  ## Measure the queue's statements with a small and a larg
 	$(BIN)/python -m bench.queue
 	$(BIN)/python -m bench.queue --bloat
 
+bench-similar: $(READY)  ## Measure what near duplicates are found, and the search among a million hashes
+	$(BIN)/python -m bench.near_duplicates
+
 faults: $(READY)  ## Break everything, under load, and count what is lost: make faults RUNS=3 CASES="kill-workers ..."
 	$(BIN)/python -m tests.faults $(CASES) --runs $(RUNS)
 
@@ -72,6 +77,12 @@ $(READY): uv.lock pyproject.toml | $(UV)
 		{ echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@echo "Installing into .venv ..."
 	@$(UV) sync --quiet --locked --all-extras --python "$(PYTHON)"
+	@if ! command -v rsvg-convert >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "Installing $(PARTS), for SVG ..."; \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+			$(PARTS); } >/dev/null 2>&1 </dev/null || true; \
+	fi
+	@command -v rsvg-convert >/dev/null || echo "SVG files will fail until you: sudo apt-get install $(PARTS)"
 	@touch $@
 
 .uv/bin/uv:

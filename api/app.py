@@ -16,7 +16,7 @@ from api.dependencies import Resources, bind_ids
 from api.envelope import SCHEMA_VERSION, Envelope, Out
 from api.metrics import Metrics
 from api.middleware import RequestContext
-from api.routes import control, dlq, fleet, health, jobs, media, search, stats, thumbnails
+from api.routes import control, dlq, fleet, health, jobs, media, search, similar, stats, thumbnails
 from pipeline import log
 from pipeline.errors import ConfigurationError
 from pipeline.settings import Settings, get_settings
@@ -100,7 +100,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     errors.install(app)
     app.add_middleware(RequestContext, metrics=metrics, hosts=hosts)
-    for module in (jobs, stats, control, fleet, dlq, media, search, thumbnails, health):
+    for module in (jobs, stats, control, fleet, dlq, media, similar, search, thumbnails, health):
         app.include_router(module.router)
     app.include_router(root)
     return app

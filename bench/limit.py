@@ -18,6 +18,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from cli.stage import described
+from pipeline.media.reader import Limits
 from pipeline.settings import get_settings
 from pipeline.stages import STAGES
 from pipeline.stages.base import Asset, Context, LocalFile
@@ -36,6 +37,11 @@ class Took:
 
 def process(path: Path) -> Took:
     """Take one file through the stages of an upload."""
+    with tempfile.TemporaryDirectory() as scratch:
+        return _process(path, scratch)
+
+
+def _process(path: Path, scratch: str) -> Took:
     cpu, started = time.process_time(), time.perf_counter()
     with path.open("rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
@@ -45,11 +51,12 @@ def process(path: Path) -> Took:
     settings = get_settings()
     for name in STAGES_OF[WorkflowType.INGEST]:
         started = time.perf_counter()
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(dir=scratch) as folder:
             context = Context(
                 file=file if STAGES[name].needs_file else None,
                 workdir=Path(folder),
-                pixel_limit=settings.image_pixel_limit,
+                primary=Path(scratch) / "primary",
+                limits=Limits(pixels=settings.image_pixel_limit),
                 jpeg_quality=settings.jpeg_quality,
             )
             asset = described(asset, STAGES[name].run(asset, context))

@@ -13,6 +13,7 @@ from pathlib import Path
 from cli.options import STATE_VARIABLE
 from cli.stack.postgres import MAX_CONNECTIONS
 from cli.stack.state import State, identity, port_is_free
+from pipeline.media.vector import missing_fonts, missing_part
 from pipeline.room import why_no_room
 from pipeline.settings import Settings, get_settings
 
@@ -54,6 +55,7 @@ def examine(state: State) -> list[Check]:
         _room(state, get_settings()),
         _processes(state, up=up),
         *_ports(state, up=up),
+        _parts(),
         _connections(get_settings()),
     ]
 
@@ -84,6 +86,12 @@ def _disk(state: State) -> Check:
         place = place.parent
     free = shutil.disk_usage(place).free
     return Check("disk", free >= ENOUGH_DISK_BYTES, f"{free / 1e9:.1f} GB free at {place}")
+
+
+def _parts() -> Check:
+    """What no wheel brings: without it some files fail, and only they."""
+    trouble = [sentence for sentence in (missing_part(), missing_fonts()) if sentence]
+    return Check("parts for SVG", not trouble, " ".join(trouble) or "rsvg-convert and fonts are here")
 
 
 def _room(state: State, settings: Settings) -> Check:

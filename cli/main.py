@@ -8,6 +8,7 @@ import typer
 from pydantic import ValidationError
 
 from cli import control, dlq, fleet, parts, queries, stack_commands, work
+from cli.duplicates import duplicates_command
 from cli.stage import stage_command
 from pipeline.errors import DailiesError
 
@@ -23,6 +24,7 @@ app = typer.Typer(
 for group in (stack_commands.app, work.app, queries.app, fleet.app, control.app, parts.app):
     app.add_typer(group)
 app.add_typer(dlq.app, name="dlq", rich_help_panel=queries.PANEL, no_args_is_help=True)
+app.command("duplicates", rich_help_panel=queries.PANEL)(duplicates_command)
 app.command("stage", rich_help_panel=queries.PANEL)(stage_command)
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import uuid4
@@ -16,8 +17,10 @@ from rich.pretty import Pretty
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.decoder.process import Decoder
 from pipeline.errors import DailiesError
 from pipeline.keys import size_limit_of
+from pipeline.media.reader import Limits
 from pipeline.settings import Settings, get_settings
 from pipeline.stages import STAGES
 from pipeline.stages.base import Asset, Context, LocalFile, StageOutput
@@ -63,22 +66,27 @@ def run_stage(name: StageName, path: Path, key: str, settings: Settings, out: Pa
     local = LocalFile(path, path.stat().st_size, digest)
     asset = Asset(media_item_id=uuid4(), key=key, size=local.size)
     before = DESCRIBING[: DESCRIBING.index(name)] if name in DESCRIBING else DESCRIBING
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, closing(Decoder()) as decoder:
         context = Context(
             file=local,
             workdir=Path(folder),
             size_limit=size_limit_of(key, settings.upload_limit),
-            pixel_limit=settings.image_pixel_limit,
+            limits=Limits(pixels=settings.image_pixel_limit),
             jpeg_quality=settings.jpeg_quality,
         )
         for earlier in before:
-            asset = described(asset, STAGES[earlier].run(asset, context))
-        output = STAGES[name].run(asset, context)
+            asset = described(asset, _run(decoder, earlier, asset, context))
+        output = _run(decoder, name, asset, context)
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
             for rendition in output.renditions:
                 shutil.copy(rendition.path, out)
     return output
+
+
+def _run(decoder: Decoder, name: StageName, asset: Asset, context: Context) -> StageOutput:
+    stage = STAGES[name]
+    return decoder.run(stage, asset, context) if stage.decodes else stage.run(asset, context)
 
 
 def described(asset: Asset, output: StageOutput) -> Asset:

@@ -12,9 +12,12 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from db import sidecars, similar
 from db.models import MediaItem, SearchDocument, Thumbnail
 from db.queue import originals
 from db.queue.settle import Effect
+from pipeline.errors import TransientStageError
+from pipeline.media.kinds import Kind
 from pipeline.stages.audit import AuditValue
 from pipeline.stages.base import Asset
 from pipeline.stages.dedupe import DedupeValue
@@ -79,13 +82,15 @@ def _dedupe(session: Session, done: Done) -> Effect:
     original = originals.claim_hash(session, done.asset.media_item_id, _value(done, DedupeValue).sha256)
     if original is None:
         return Effect()
+    _tell(session, done.asset, done.asset.key)
     # Findable by its own name, though no later stage runs for it.
     _put_document(session, done, document_of(done.asset))
     return Effect(skip_rest=True, summary={"duplicate_of_id": str(original), "bytes_saved": done.asset.size})
 
 
 def _metadata(session: Session, done: Done) -> Effect:
-    value = _value(done, MetadataValue)
+    asset = done.asset
+    value = sidecars.join(session, asset, _value(done, MetadataValue))
     latitude, longitude = value.gps or (None, None)
     described = {
         "width": value.width,
@@ -95,13 +100,28 @@ def _metadata(session: Session, done: Done) -> Effect:
         "latitude": latitude,
         "longitude": longitude,
         "thumbhash": value.thumbhash,
+        "title": value.title,
+        "text": value.text,
         "details": value.details,
     }
-    originals.describe(session, done.asset.media_item_id, done.asset.sha256 or "", described)
+    originals.describe(session, asset.media_item_id, asset.sha256 or "", described)
+    similar.put(session, asset.media_item_id, value.phash, value.phash_quality)
+    copies = (MediaItem.duplicate_of_id == asset.media_item_id, MediaItem.deleted_at.is_(None))
+    for key in (asset.key, *session.scalars(select(MediaItem.key).where(*copies))):
+        _tell(session, asset, key)
     if done.warnings:
         before = session.scalar(select(MediaItem.warnings).where(MediaItem.id == done.asset.media_item_id))
         _change_item(session, done, warnings=[*dict.fromkeys([*(before or []), *done.warnings])])
     return Effect()
+
+
+def _tell(session: Session, asset: Asset, key: str) -> None:
+    """Have the files read again that a sidecar at ``key`` tells of."""
+    if asset.kind == Kind.SIDECAR and not sidecars.tell(session, asset.bucket, key):
+        raise TransientStageError(
+            "A file of this sidecar is being read again for another one; this one's turn comes after.",
+            code="SIDECAR_WAITS",
+        )
 
 
 def _thumbnails(session: Session, done: Done) -> Effect:
@@ -156,6 +176,8 @@ def _change_item(session: Session, done: Done, **values: Any) -> None:
 def _put_document(session: Session, done: Done, value: IndexValue) -> None:
     entity_type, entity_id = entity_of(done.asset)
     current = {"entity_type": entity_type, "entity_id": entity_id, **value.model_dump(mode="json")}
+    # What is written inside may be long: it goes from table to table.
+    current["body"] = select(MediaItem.text).where(MediaItem.id == done.asset.media_item_id).scalar_subquery()
     session.execute(
         insert(SearchDocument)
         .values(media_item_id=done.asset.media_item_id, **current)

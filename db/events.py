@@ -9,11 +9,12 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from db import audit, queue
+from db import audit, queue, sidecars
 from db.models import MediaItem, ProcessingJob
 from db.models.base import is_in
 from db.queue import originals
 from pipeline.events import Change, ObjectEvent, precedes
+from pipeline.media.kinds import Kind
 from pipeline.states import JOB_ACTIVE, JobStatus
 from pipeline.workflows import PRIORITY_DEFAULT, WorkflowType
 
@@ -243,6 +244,8 @@ def _end(session: Session, item: MediaItem, *, reason: str, actor: str = ACTOR) 
     session.flush()
     # From here on nobody can enqueue for it; what was enqueued a moment ago ends too.
     _cancel_active(session, item.id, reason, actor)
+    if item.kind == Kind.SIDECAR:
+        sidecars.tell(session, item.bucket, item.key)
     audit.record(
         session,
         entity_type="media_item",

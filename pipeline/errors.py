@@ -9,6 +9,7 @@ DailiesError
 ├── NotOursError                  a message that is no work of ours; says why
 └── StageError                    a stage could not do its work
     ├── PermanentStageError       bad input: the same bytes fail alike, never retried
+    │   └── NoPictureError        the file is sound, and there is nothing to see in it
     ├── TransientStageError       may go better next time: retried by pipeline.retry, costs an attempt
     │   └── ObjectMissingError    S3 says that there is no such object
     └── InfrastructureError       database, broker or store not answering: retried, costs no attempt
@@ -18,6 +19,8 @@ and what to do.
 """
 
 from __future__ import annotations
+
+import errno
 
 
 class DailiesError(Exception):
@@ -98,6 +101,12 @@ class PermanentStageError(StageError):
     code = "BAD_INPUT"
 
 
+class NoPictureError(PermanentStageError):
+    """The file is sound, and there is nothing to see in it: no stage fails for it."""
+
+    code = "NO_PICTURE"
+
+
 class TransientStageError(StageError):
     """May go better next time: retried by the retry policy, costs an attempt."""
 
@@ -114,3 +123,23 @@ class InfrastructureError(StageError):
     """Database, broker or object store not answering: retried with a capped backoff, costs no attempt."""
 
     code = "INFRASTRUCTURE_UNAVAILABLE"
+
+
+#: What the machine does to a reader; any other number is what a file's own claims lead to.
+_OF_THE_MACHINE = frozenset(
+    {errno.EIO, errno.ESTALE, errno.ENOENT, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE}
+)
+
+
+def is_the_machines(error: OSError) -> bool:
+    """Whether reading failed because of this machine, not of what is in the file."""
+    return error.errno in _OF_THE_MACHINE
+
+
+def disk_is_full(error: OSError) -> InfrastructureError | None:
+    """What to say of ``error`` where it means that this machine's disk is full; None where it means other."""
+    if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+        return None
+    return InfrastructureError(
+        "This machine's disk is full; free some. Nothing fails for it.", code="SPOOL_FULL"
+    )

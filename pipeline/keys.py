@@ -37,7 +37,8 @@ class PrefixPolicy:
     entity_id_in: Literal["folder", "stem"] | None = None  #: where the layout names the entity, if it does
 
 
-_VIDEO, _IMAGE, _AUDIO, _DOCUMENT = (frozenset({kind}) for kind in ("video", "image", "audio", "document"))
+_VIDEO, _AUDIO, _DOCUMENT = (frozenset({kind}) for kind in ("video", "audio", "document"))
+_IMAGE = frozenset({"image", "vector", "sidecar"})  #: what a designer or a photographer delivers
 POLICIES = (
     PrefixPolicy("raw/", "clip", 5 * GIB, _VIDEO),
     PrefixPolicy("scripts/", "script_version", 50 * MIB, _DOCUMENT),

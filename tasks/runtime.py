@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from db.session import Engine, Sessions, make_engine, session_factory
+from pipeline.decoder.process import Decoder
 from pipeline.retry import RetryPolicy
 from pipeline.settings import Settings, get_settings
 from pipeline.spool import Spool
@@ -25,6 +26,7 @@ class Runtime:
     store: ObjectStore
     spool: Spool
     policy: RetryPolicy
+    decoder: Decoder = field(default_factory=Decoder)  #: for the one thread that runs stages
 
     @property
     def worker(self) -> str:

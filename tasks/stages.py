@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -25,11 +25,14 @@ from pipeline.errors import (
     NotOursError,
     StageError,
     TransientStageError,
+    disk_is_full,
 )
 from pipeline.keys import size_limit_of, thumbnail_key
+from pipeline.media.pictures import place_beside
+from pipeline.media.reader import Limits
 from pipeline.stages import STAGES
 from pipeline.stages.base import Context, Stage, StageOutput
-from pipeline.workflows import StageName
+from pipeline.workflows import STAGES_OF, StageName, WorkflowType
 from tasks import dispatch
 from tasks.heart import get_heart
 from tasks.runtime import Runtime, get_runtime
@@ -38,7 +41,6 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 #: Seconds for which a finished stage tries to reach a database that is away; its lease is renewed meanwhile
 #: where that is possible, and after an outage the steward lets every lease live for one lease more.
 SETTLE_PATIENCE = 120.0
@@ -126,7 +128,8 @@ def _work(runtime: Runtime, claim: queue.Claimed) -> str:
     with get_heart().beating(claim) as beat:
         found = _outcome(runtime, stage, claim)
         beat.settling = True
-        cost = queue.Cost(_ms(wall, time.perf_counter()), _ms(cpu, time.process_time()))
+        used = time.process_time() + (runtime.decoder.cpu_s if stage.decodes else 0.0)
+        cost = queue.Cost(_ms(wall, time.perf_counter()), _ms(cpu, used))
         if isinstance(found, DailiesError):
             return _settle_failure(runtime, claim, found, cost)
         return _settle_success(runtime, claim, stage, found, cost)
@@ -158,11 +161,10 @@ def perform(runtime: Runtime, stage: Stage, claim: queue.Claimed) -> Done:
     try:
         return _perform(runtime, stage, claim)
     except OSError as error:
-        if error.errno not in DISK_FULL:
+        full = disk_is_full(error)
+        if full is None:
             raise
-        raise InfrastructureError(
-            "This machine's disk is full; free some. Nothing fails for it.", code="SPOOL_FULL"
-        ) from error
+        raise full from error
 
 
 def _perform(runtime: Runtime, stage: Stage, claim: queue.Claimed) -> Done:
@@ -172,19 +174,24 @@ def _perform(runtime: Runtime, stage: Stage, claim: queue.Claimed) -> Done:
     limit = size_limit_of(asset.key, int(settings.upload_limit))
     with TemporaryDirectory(dir=scratch, prefix=f"{claim.token}-") as folder:
         file = runtime.spool.fetch(runtime.store, asset, limit) if stage.needs_file else None
-        output = stage.run(
-            asset,
-            Context(
-                file=file,
-                workdir=Path(folder),
-                config=claim.config,
-                size_limit=limit,
-                pixel_limit=settings.image_pixel_limit,
-                jpeg_quality=settings.jpeg_quality,
-            ),
+        context = Context(
+            file=file,
+            workdir=Path(folder),
+            primary=place_beside(file.path) if file and _is_for_pictures(claim) else None,
+            config=claim.config,
+            size_limit=limit,
+            limits=Limits(pixels=settings.image_pixel_limit),
+            jpeg_quality=settings.jpeg_quality,
         )
+        run = partial(runtime.decoder.run, stage) if stage.decodes else stage.run
+        output = run(asset, context)
         stored = _store(runtime, claim, output)
     return Done(asset, output.value, output.warnings, stored)
+
+
+def _is_for_pictures(claim: queue.Claimed) -> bool:
+    """Whether a later stage of the job, or this one, makes pictures."""
+    return StageName.THUMBNAILS in STAGES_OF[WorkflowType(claim.workflow)]
 
 
 def _store(runtime: Runtime, claim: queue.Claimed, output: StageOutput) -> tuple[Stored, ...]:
@@ -256,6 +263,8 @@ def _settle_success(
         outcome = _settle(runtime, complete)
     except InfrastructureError:
         raise
+    except StageError as error:
+        return _settle_failure(runtime, claim, error, cost)
     except Exception as error:
         log.exception("effect_raised", stage=stage.name)
         return _settle_failure(runtime, claim, _unexpected(stage, error), cost)

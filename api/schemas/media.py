@@ -20,7 +20,7 @@ class MediaItemsQuery(CursorQuery):
     """Which media items to list."""
 
     kind: Text | None = None
-    """``image``, for one."""
+    """``image``, ``vector``, ``video``, ``audio``, ``document`` or ``sidecar``."""
     status: JobStatus | None = None
     """Status of the item's newest job."""
     key_prefix: Text | None = Field(None, max_length=1024)
@@ -81,8 +81,10 @@ class MediaItemSummary(MediaItemReference):
     kind: str | None
     mime_type: str | None
     sha256: str | None
+    title: str | None
+    """As the file says."""
     width: int | None
-    """Pixels, upright."""
+    """Pixels, upright; null where there is no picture in it."""
     height: int | None
     captured_at: Utc | None
     gps: Gps | None = None
@@ -105,7 +107,7 @@ class MediaItem(MediaItemSummary):
     """Null: it belongs to no entity of the catalogue."""
     duration_seconds: float | None
     metadata: dict[str, Any] = Field(validation_alias="details")
-    """What the file says of itself: format, camera, exposure, colour."""
+    """What the file says of itself, by its kind: docs/metadata.md."""
     warnings: list[Any]
     updated_at: Utc
     duplicate_of: MediaItemReference | None = None

@@ -17,6 +17,7 @@ from db.models.queue import (
     Worker,
     WorkerState,
 )
+from db.models.similar import PerceptualHash
 
 __all__ = [
     "TOKEN",
@@ -28,6 +29,7 @@ __all__ = [
     "MediaItem",
     "Outcome",
     "PausedLane",
+    "PerceptualHash",
     "ProcessingJob",
     "QueueRow",
     "Resolution",

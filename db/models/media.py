@@ -68,6 +68,9 @@ class MediaItem(SoftDeleted, Touched, Base):
     latitude: Mapped[float | None]  #: degrees
     longitude: Mapped[float | None]
     thumbhash: Mapped[str | None]  #: base64
+    title: Mapped[str | None]  #: as the file says
+    #: what is written inside, for the search alone
+    text: Mapped[str] = mapped_column(default="", server_default="", deferred=True)
     #: what the metadata stage found, as it found it ("metadata" is taken by SQLAlchemy)
     details: Mapped[dict[str, Any]] = mapped_column("metadata", Json, server_default="{}", default=dict)
     warnings: Mapped[JsonList]

@@ -23,6 +23,7 @@ class Claimed:
     row_id: UUID
     job_id: UUID
     job_type: str
+    workflow: str
     queue: str
     token: int
     asset: Asset
@@ -189,6 +190,7 @@ def _claimed(row: QueueRow, job: ProcessingJob, item: MediaItem, token: int) -> 
         row_id=row.id,
         job_id=job.id,
         job_type=row.job_type,
+        workflow=job.workflow_type,
         queue=row.queue,
         token=token,
         asset=asset_of(item),
@@ -217,5 +219,6 @@ def asset_of(item: MediaItem) -> Asset:
         height=item.height,
         captured_at=item.captured_at,
         gps=gps,
+        title=item.title,
         metadata=item.details,
     )

@@ -29,6 +29,8 @@ DESCRIPTION = (
     "latitude",
     "longitude",
     "thumbhash",
+    "title",
+    "text",
     "details",
 )
 

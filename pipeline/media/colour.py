@@ -9,6 +9,8 @@ from PIL import Image, ImageChops, ImageCms
 
 WHITE = (255, 255, 255)
 _ALPHA = frozenset({"RGBA", "LA"})
+_LARGEST_PROFILE = 4_000_000  # bytes; those of printing presses have up to three million
+_LONGEST_NAME = 200
 _NO_VISIBLE_CHANGE = 2  # of 255: what rounding in two profiles of one colour space may differ by
 
 
@@ -50,12 +52,11 @@ def on_white(image: Image.Image) -> Image.Image:
 
 def profile_name(profile: bytes | None) -> str | None:
     """What an ICC profile calls itself; None where there is none or it cannot be read."""
-    if not profile:
-        return None
     try:
-        return ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(BytesIO(profile))).strip() or None
-    except (ImageCms.PyCMSError, OSError):
+        name = ImageCms.getProfileDescription(_read_profile(profile)) if profile else ""
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return None
+    return "".join(mark for mark in name if mark.isprintable()).strip()[:_LONGEST_NAME] or None
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
@@ -93,13 +94,20 @@ def _profile_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform 
     Most pictures carry sRGB itself, and applying it costs more than halving the picture. Cached: the pictures
     of a camera share a profile.
     """
-    source = ImageCms.ImageCmsProfile(BytesIO(profile))
+    source = _read_profile(profile)
     transform = ImageCms.ImageCmsTransform(source, _profile_of("sRGB"), mode, "RGB")
     if mode == "CMYK":
         return transform
     probe = _probe(mode)
     change = ImageChops.difference(transform.apply(probe), probe.convert("RGB")).getextrema()
     return None if max(high for _, high in change) <= _NO_VISIBLE_CHANGE else transform  # type: ignore[misc]
+
+
+def _read_profile(profile: bytes) -> ImageCms.ImageCmsProfile:
+    """Raises OSError for what is no profile, ValueError for what is too large to be one."""
+    if len(profile) > _LARGEST_PROFILE:
+        raise ValueError("the profile is too large")
+    return ImageCms.ImageCmsProfile(BytesIO(profile))
 
 
 def _profile_of(space: str) -> ImageCms.ImageCmsProfile:

@@ -1,29 +1,42 @@
 """What EXIF says, read so that no malformed value fails a picture: it becomes a warning, or nothing.
 
-Sources: EXIF 3.0, sections 4.6.5 (camera, exposure, dates) and 4.6.6 (GPS).
+Sources: EXIF 3.0, sections 4.6.5 (camera, exposure, dates) and 4.6.6 (GPS); for Rating and the XP texts, the
+tags that Windows writes.
 """
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
 
 from PIL.ExifTags import GPS, IFD, Base
 
-from pipeline.media.image import Still, exif_trouble
+from pipeline.media.ifd import IfdError, Structure
+from pipeline.media.image import Still
+from pipeline.media.told import (
+    LONGEST_DESCRIPTION,
+    Gps,
+    Told,
+    number_of,
+    position,
+    rating_of,
+    signed_degrees,
+    text_of,
+    words_of,
+)
+from pipeline.media.when import Candidate, DateField
 
-Tags = Mapping[int, Any]
-Gps = tuple[float, float]
+XMP, IPTC, PHOTOSHOP = 700, 33723, 34377  #: tags of a TIFF that hold what is no EXIF
+LARGEST_BLOCK = 10_000_000  #: bytes looked at of each of these, and of the EXIF in other formats
+_TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"IIU\0")  # TIFF and most raws, BigTIFF, RW2
 
-#: The date that wins is the first of these that can be read; with its offset and fraction of a second.
-CAPTURE_DATES = (
-    ("DateTimeOriginal", Base.DateTimeOriginal, Base.OffsetTimeOriginal, Base.SubsecTimeOriginal),
-    ("DateTimeDigitized", Base.DateTimeDigitized, Base.OffsetTimeDigitized, Base.SubsecTimeDigitized),
-    ("DateTime", Base.DateTime, Base.OffsetTime, Base.SubsecTime),
+_DATES = (
+    (DateField.EXIF_ORIGINAL, Base.DateTimeOriginal, Base.OffsetTimeOriginal, Base.SubsecTimeOriginal),
+    (DateField.EXIF_DIGITIZED, Base.DateTimeDigitized, Base.OffsetTimeDigitized, Base.SubsecTimeDigitized),
+    (DateField.EXIF_CHANGED, Base.DateTime, Base.OffsetTime, Base.SubsecTime),
 )
 _CAMERA = {"make": Base.Make, "model": Base.Model, "lens_make": Base.LensMake, "lens": Base.LensModel}
 _TEXTS = {
@@ -41,48 +54,101 @@ _EXPOSURE = {
     "focal_length_35mm": Base.FocalLengthIn35mmFilm,
     "flash": Base.Flash,
 }
-_DATE = re.compile(r"(\d{4})[:/.-](\d\d)[:/.-](\d\d)[ T](\d\d):(\d\d):(\d\d)")
-_OFFSET = re.compile(r"([+-])(\d\d):?(\d\d)")
-_LONGEST_TEXT = 1000  # characters kept
+_RATING, _TITLE = 0x4746, 0xA436
+_XP_TITLE, _XP_KEYWORDS = Base.XPTitle, Base.XPKeywords
+_DATE_TAGS = frozenset(tag for row in _DATES for tag in row[1:])
+_SHARED = {*_CAMERA.values(), *_EXPOSURE.values(), *_DATE_TAGS}  # raw files have them in either directory
+_MAIN: set[int] = {*_SHARED, *_TEXTS.values(), _RATING, _XP_TITLE, _XP_KEYWORDS, XMP, IPTC, PHOTOSHOP}
+_MAIN |= {IFD.Exif, IFD.GPSInfo}
+_EXIF: set[int] = {*_SHARED, _TITLE, IFD.MakerNote}
+_GPS = {
+    GPS.GPSLatitude, GPS.GPSLatitudeRef, GPS.GPSLongitude, GPS.GPSLongitudeRef, GPS.GPSAltitude,
+    GPS.GPSAltitudeRef, GPS.GPSDateStamp, GPS.GPSTimeStamp,
+}  # fmt: skip
+#: What cameras write as the description of every picture
+_BOILERPLATE = frozenset(
+    {
+        "olympus digital camera", "sony dsc", "minolta digital camera", "kodak digital still camera",
+        "digital camera", "exif_jpeg_picture", "exif jpeg picture", "default", "dcim", "samsung", "untitled",
+    }
+)  # fmt: skip
+_APPLE = b"Apple iOS\0"
+_APPLE_ORDER, _APPLE_DIRECTORY = 12, 14  # where its byte order and its directory stand
+_APPLE_CONTENT = 0x0011
+
+Tags = Mapping[int, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class ExifFacts:
-    """What EXIF says of a picture; None and empty where it says nothing."""
+class Directories:
+    """The tags that are wanted of the three directories of EXIF."""
 
-    captured_at: datetime | None = None  #: in UTC where ``captured_at_offset`` is None: EXIF did not say
-    captured_from: str | None = None  #: the tag's name
-    captured_at_offset: str | None = None  #: "+02:00"
-    gps: Gps | None = None  #: latitude, longitude in degrees, north and east positive
-    altitude: float | None = None  #: metres above the sea
-    camera: dict[str, str] = field(default_factory=dict)
-    exposure: dict[str, float] = field(default_factory=dict)
-    texts: dict[str, str] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
+    main: dict[int, Any] = field(default_factory=dict)
+    exif: dict[int, Any] = field(default_factory=dict)
+    gps: dict[int, Any] = field(default_factory=dict)
 
 
-def read_exif(still: Still) -> ExifFacts:
-    """Read the EXIF of ``still``, before or after its pixels. Never raises for what the file contains."""
-    notes = list(still.warnings)
-    tags: dict[int, Any] = {}
-    gps_tags: dict[int, Any] = {}
-    with exif_trouble(notes):
-        exif = still.image.getexif()
-        tags.update(exif)
-        tags.update(exif.get_ifd(IFD.Exif))
-    with exif_trouble(notes):
-        gps_tags.update(still.image.getexif().get_ifd(IFD.GPSInfo))
-    captured_at, captured_from, offset = _captured(tags, notes)
-    return ExifFacts(
-        captured_at,
-        captured_from,
-        offset,
-        parse_gps(gps_tags, notes),
-        _altitude(gps_tags),
-        _texts(tags, _CAMERA),
-        {name: number for name, tag in _EXPOSURE.items() if (number := _number(tags.get(tag))) is not None},
-        _texts(tags, _TEXTS),
-        tuple(dict.fromkeys(notes)),
+def read_directories(still: Still, path: Path, notes: list[str]) -> Directories:
+    """Read the EXIF of ``still``, or the file at ``path`` where that is itself a TIFF structure."""
+    with path.open("rb") as file:
+        if file.read(4) in _TIFF_HEADS:
+            file.seek(0)
+            return _read(file, notes)
+    block = still.image.info.get("exif") or raw_profile(still.image.info, "exif")
+    if not isinstance(block, bytes) or not block:
+        return Directories()
+    if len(block) > LARGEST_BLOCK:
+        notes.append(f"The EXIF has {len(block) / 1e6:.0f} MB, which no camera writes; it was left out.")
+        return Directories()
+    return _read(BytesIO(block.removeprefix(b"Exif\0\0")), notes)
+
+
+def raw_profile(info: Mapping[Any, Any], name: str) -> bytes | None:
+    """What ImageMagick writes into a PNG as text: a name, a length, and the bytes in hexadecimal."""
+    text = info.get(f"Raw profile type {name}")
+    if not isinstance(text, str) or len(text) > 2 * LARGEST_BLOCK:
+        return None
+    try:
+        return bytes.fromhex("".join(text.split("\n")[3:]))
+    except ValueError:
+        return None
+
+
+def _read(file: BinaryIO, notes: list[str]) -> Directories:
+    found = Directories()
+    try:
+        structure = Structure(file)
+        blocks = dict.fromkeys((XMP, IPTC, PHOTOSHOP), LARGEST_BLOCK)
+        found.main.update(structure.directory(structure.first, _MAIN, blocks))
+    except IfdError as error:
+        notes.append(f"The EXIF cannot be read: {error}.")
+        return found
+    for pointer, wanted, values in ((IFD.Exif, _EXIF, found.exif), (IFD.GPSInfo, _GPS, found.gps)):
+        if pointer in found.main:
+            try:
+                values.update(structure.directory(found.main[pointer], wanted))
+            except IfdError as error:
+                notes.append(f"The EXIF cannot be read: {error}.")
+    return found
+
+
+def told_by_exif(directories: Directories) -> Told:
+    """What the tags tell."""
+    notes: list[str] = []
+    tags = directories.main | directories.exif
+    return Told(
+        dates=tuple(_dates(tags, directories.gps)),
+        gps=parse_gps(directories.gps, notes),
+        altitude=_altitude(directories.gps),
+        camera=_texts(tags, _CAMERA),
+        exposure={
+            name: number
+            for name, tag in _EXPOSURE.items()
+            if (number := number_of(tags.get(tag))) is not None
+        },
+        texts=_texts(tags, _TEXTS),
+        fields=_fields(tags),
+        warnings=tuple(notes),
     )
 
 
@@ -90,103 +156,71 @@ def parse_gps(tags: Tags, notes: list[str]) -> Gps | None:
     """The position in ``tags`` (the GPS directory) in signed degrees; None, and a note, if it is none."""
     if GPS.GPSLatitude not in tags and GPS.GPSLongitude not in tags:
         return None
-    latitude = _degrees(tags.get(GPS.GPSLatitude), tags.get(GPS.GPSLatitudeRef), "NS", 90)
-    longitude = _degrees(tags.get(GPS.GPSLongitude), tags.get(GPS.GPSLongitudeRef), "EW", 180)
-    # Cameras without a fix write zeros; nobody photographs 0, 0 often enough to mind.
-    if latitude is None or longitude is None or (latitude, longitude) == (0, 0):
-        notes.append("The GPS position is empty or impossible and was left out.")
-        return None
-    return latitude, longitude
+    latitude = _degrees(tags.get(GPS.GPSLatitude), tags.get(GPS.GPSLatitudeRef), "NS")
+    longitude = _degrees(tags.get(GPS.GPSLongitude), tags.get(GPS.GPSLongitudeRef), "EW")
+    return position(latitude, longitude, notes)
 
 
-def _degrees(value: Any, reference: Any, signs: str, limit: int) -> float | None:
-    """Degrees, minutes and seconds as signed degrees; ``signs`` are the letters of plus and minus."""
-    parts = [_number(part) for part in value] if isinstance(value, (tuple, list)) else []
-    letter = (_text(reference) or " ")[0].upper()
-    if len(parts) != len(("degrees", "minutes", "seconds")) or letter not in signs:
+def _degrees(value: Any, reference: Any, signs: str) -> float | None:
+    parts = [number_of(part) for part in value] if isinstance(value, (tuple, list)) else []
+    if len(parts) != len(("degrees", "minutes", "seconds")):
         return None
-    degrees, minutes, seconds = parts
-    if degrees is None or minutes is None or seconds is None or min(degrees, minutes, seconds) < 0:
-        return None
-    total = degrees + minutes / 60 + seconds / 3600
-    if total > limit or minutes > 60 or seconds > 60:  # noqa: PLR2004 - sixty to the unit
-        return None
-    return total if letter == signs[0] else -total
+    return signed_degrees(parts, (text_of(reference) or " ")[0].upper(), signs)
 
 
 def _altitude(tags: Tags) -> float | None:
-    metres = _number(tags.get(GPS.GPSAltitude))
+    metres = number_of(tags.get(GPS.GPSAltitude))
     below_sea = tags.get(GPS.GPSAltitudeRef) in {1, b"\x01"}
     return -metres if metres is not None and below_sea else metres
 
 
-def _captured(tags: Tags, notes: list[str]) -> tuple[datetime | None, str | None, str | None]:
-    """The capture time, the name of the tag it is from, and its offset as text."""
-    for name, date_tag, offset_tag, fraction_tag in CAPTURE_DATES:
-        text = _text(tags.get(date_tag))
-        if text is None or not text.strip(" 0:"):  # blanks and zeros: a camera whose clock was never set
-            continue
-        offset = _offset(_text(tags.get(offset_tag)))
-        try:
-            return _moment(text, offset, _text(tags.get(fraction_tag))), name, _spelled(offset)
-        except (ValueError, OverflowError):
-            notes.append(f"EXIF: {name} is {text[:40]!r}, which is no date.")
-    return None, None, None
+def _dates(tags: Tags, gps: Tags) -> list[Candidate]:
+    dates = [
+        Candidate(name, text, text_of(tags.get(offset)), text_of(tags.get(fraction)))
+        for name, date, offset, fraction in _DATES
+        if (text := text_of(tags.get(date)))
+    ]
+    day, clock = text_of(gps.get(GPS.GPSDateStamp)), gps.get(GPS.GPSTimeStamp)
+    parts = [number_of(part) for part in clock] if isinstance(clock, (tuple, list)) else []
+    if day and len(parts) == len(("hours", "minutes", "seconds")) and None not in parts:
+        hours, minutes, seconds = (int(part or 0) for part in parts)
+        dates.append(Candidate(DateField.GPS, f"{day[:10]} {hours:02}:{minutes:02}:{seconds:02}"))
+    return dates
 
 
-def _moment(text: str, offset: timezone | None, fraction: str | None) -> datetime:
-    match = _DATE.match(text)
-    if match is None:
-        raise ValueError(text)
-    year, month, day, hour, minute, second = (int(part) for part in match.groups())
-    digits = fraction if fraction and re.fullmatch("[0-9]+", fraction) else "0"
-    micros = int(f"{digits:0<6}"[:6])
-    moment = datetime(year, month, day, hour, minute, second, micros, offset or UTC)
-    moment.astimezone(UTC)  # an offset can carry the first or last day of all out of the calendar
-    return moment
+def _fields(tags: Tags) -> dict[str, Any]:
+    description = text_of(tags.get(Base.ImageDescription), LONGEST_DESCRIPTION)
+    if description and description.lower().split("\\", 1)[0] in _BOILERPLATE:
+        description = None
+    fields = {
+        "rating": rating_of(tags.get(_RATING)),
+        "title": text_of(tags.get(_TITLE)) or _wide_text(tags.get(_XP_TITLE)),
+        "description": description,
+        "keywords": words_of((_wide_text(tags.get(_XP_KEYWORDS)) or "").split(";")),
+        "creator": words_of((text_of(tags.get(Base.Artist)) or "").split(";")),
+        "copyright": text_of(tags.get(Base.Copyright)),
+        "content_identifier": _apple_content(tags.get(IFD.MakerNote)),
+    }
+    return {name: value for name, value in fields.items() if value not in (None, [])}
 
 
-def _offset(text: str | None) -> timezone | None:
-    if text in {"Z", "z"}:
-        return UTC
-    match = _OFFSET.fullmatch(text or "")
-    if match is None:
+def _apple_content(note: Any) -> str | None:
+    """What joins an iPhone's picture and the film of the same moment; from Apple's maker note."""
+    if not isinstance(note, bytes) or not note.startswith(_APPLE):
         return None
-    delta = timedelta(hours=int(match[2]), minutes=int(match[3]))
-    if delta >= timedelta(days=1):
+    order = note[_APPLE_ORDER:_APPLE_DIRECTORY]
+    # Its directory counts from the note's own start, and has no header of its own: ours is put there.
+    head = order + (b"\0*" if order == b"MM" else b"*\0") + bytes(4)
+    try:
+        found = Structure(BytesIO(head + note[len(head) :])).directory(_APPLE_DIRECTORY, {_APPLE_CONTENT})
+    except IfdError:
         return None
-    return timezone(delta if match[1] == "+" else -delta)
+    return text_of(found.get(_APPLE_CONTENT))
 
 
-def _spelled(offset: timezone | None) -> str | None:
-    return None if offset is None else offset.tzname(None).removeprefix("UTC") or "+00:00"
+def _wide_text(value: Any) -> str | None:
+    return text_of(value.decode("utf-16-le", "replace")) if isinstance(value, bytes) else None
 
 
 def _texts(tags: Tags, wanted: Mapping[str, int]) -> dict[str, str]:
-    return {name: text for name, tag in wanted.items() if (text := _text(tags.get(tag)))}
-
-
-def _text(value: Any) -> str | None:
-    """``value`` as text that PostgreSQL's JSON takes: no NUL, no control marks. None if nothing is left."""
-    if isinstance(value, str):
-        # Back to bytes: Pillow decodes as Latin-1 what most programs write in UTF-8.
-        value = value.encode("latin-1", "replace")
-    if not isinstance(value, bytes):
-        return None
-    try:
-        text = value.decode()
-    except UnicodeDecodeError:
-        text = value.decode("latin-1")
-    kept = (mark for mark in text.split("\0", 1)[0] if mark.isprintable() or mark in "\n\t")
-    return "".join(kept).strip()[:_LONGEST_TEXT] or None
-
-
-def _number(value: Any) -> float | None:
-    """``value``, or the first of several, as a finite number. None for 0/0 and whatever is no number."""
-    if isinstance(value, (tuple, list)):
-        value = value[0] if value else None
-    try:
-        number = float(value)
-    except (TypeError, ValueError, ArithmeticError):
-        return None
-    return number if math.isfinite(number) else None
+    return {name: text for name, tag in wanted.items() if (text := text_of(tags.get(tag)))}

@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
-from pipeline.errors import InfrastructureError, PermanentStageError
+from pipeline.errors import InfrastructureError, PermanentStageError, is_the_machines
+from pipeline.media import boxes
+from pipeline.media.headers import MOST_BLOCKS, PNG, is_all_header, is_all_scans, size_first
+from pipeline.media.jxl import read_header
 
 # Ours is the one limit on pixels: a setting, checked from the header. Pillow's is a warning up to twice its
 # value, and would refuse pictures that the setting allows.
@@ -34,7 +37,15 @@ DECODER_ERRORS = (
     struct.error,
     zlib.error,
 )
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF")  # a multi-picture JPEG opens as MPO through "JPEG"
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")  # a multi-picture JPEG opens as MPO through "JPEG"
+#: Bytes that decoding one picture may take. The process that decodes has a little more.
+MEMORY = 1_800_000_000
+#: Bytes a pixel that decoders take at their peak, measured with the libraries' versions of the lock file
+_DECODER_BYTES = {"WEBP": 17, "AVIF": 13, "HEIF": 12, "JXL": 16}
+_PLAIN_BYTES, _CONVERTED_BYTES = 6, 10  # of other formats: as they are, and converted before they are resized
+_BASELINE_BYTES = (
+    2  # of a JPEG, which is decoded at a smaller scale; a progressive one holds its coefficients
+)
 
 _T = Image.Transpose
 #: What makes pixels upright, for each value of EXIF's Orientation (EXIF 3.0, section 4.6.5.1)
@@ -48,17 +59,22 @@ UPRIGHT = {
     8: _T.ROTATE_90,
 }
 SIDEWAYS = frozenset({5, 6, 7, 8})
-_PNG_BIT_DEPTH = 24  # where it stands: after signature, length, name, width and height (PNG 3rd ed., 11.2.1)
+_PNG_PIXELS = frozenset({b"IDAT", b"fdAT", b"fcTL"})  # a large picture has thousands
+_PNG_XMP = b"XML:com.adobe.xmp\0\0"  # its keyword, and that it is not compressed
+_LARGEST_BLOCK = 10_000_000  # bytes of EXIF or XMP looked at
+_MOST_CHUNKS = 100_000
+# Pillow's own limit on what a chunk inflates to is 1 MB, less than profiles of printers and long XMP have.
+PngImagePlugin.MAX_TEXT_CHUNK = _LARGEST_BLOCK
 
 
 @dataclass(frozen=True, slots=True)
 class Still:
     """An open picture: the first frame, its pixels not decoded yet if the format allows."""
 
-    image: ImageFile
+    image: Image.Image
     path: Path
     orientation: int  #: as the file says, 1 to 8
-    to_apply: int  #: the orientation that the decoded pixels still need: Pillow turns TIFFs itself
+    to_apply: int  #: the orientation that the decoded pixels still need: some decoders turn them
     warnings: tuple[str, ...]  #: about its header and EXIF
 
     @property
@@ -84,53 +100,108 @@ def open_image(
         InfrastructureError: LOCAL_FILE_UNREADABLE.
     """
     with decoding(path, notes):
+        if is_all_header(path):
+            raise _overdone("metadata")
+        _check_size(*size_first(path), "", 0, pixel_limit)
         image = Image.open(path, formats=formats)
     with image:
-        width, height = image.size
-        if width * height > pixel_limit:
-            raise PermanentStageError(
-                f"The picture has {width} x {height} pixels ({width * height / 1e6:.1f} megapixels), and the "
-                f"limit is {pixel_limit / 1e6:.1f}; upload a smaller one.",
-                code="IMAGE_TOO_LARGE",
-            )
+        _check_size(*image.size, image.format or "", _bytes_a_pixel(image), pixel_limit)
+        if image.format in {"JPEG", "MPO"} and image.info.get("progressive") and is_all_scans(path):
+            raise _overdone("scans")
         yield image
 
 
 @contextmanager
-def open_still(path: Path, *, pixel_limit: int) -> Iterator[Still]:
+def open_still(path: Path, *, pixel_limit: int, formats: tuple[str, ...] = FORMATS) -> Iterator[Still]:
     """Open the picture at ``path`` and find out which way up it is. Raises what ``open_image`` raises."""
     notes: list[str] = []
-    with open_image(path, pixel_limit=pixel_limit, notes=notes) as image:
+    with open_image(path, formats, pixel_limit=pixel_limit, notes=notes) as image:
         if image.format == "PNG":
-            with decoding(path):
-                image.load()  # EXIF may stand behind the pixels, and Pillow decodes them to get there
-        found: Any = None
-        with exif_trouble(notes):
-            exif = image.getexif()
-            found = exif.get(ExifTags.Base.Orientation)
-            if image.info.get("exif") and not exif:
-                notes.append("The EXIF cannot be read.")  # Pillow swallowed why
-        orientation = found if found in UPRIGHT else 1
-        to_apply = 1 if image.format == "TIFF" else orientation
+            image.info.update(_behind_the_pixels(path))
+        orientation, to_apply = _orientation(image, path, notes)
         yield Still(image, path, orientation, to_apply, tuple(notes))
 
 
-def frame_count(still: Still) -> int:
-    """How many frames or pages there are. Raises PermanentStageError where they cannot be counted."""
-    with decoding(still.path):
-        return int(getattr(still.image, "n_frames", 1))
+def _orientation(image: ImageFile, path: Path, notes: list[str]) -> tuple[int, int]:
+    """As the file says, and what the decoded pixels still need of it; EXIF's 1 to 8."""
+    found: Any = None
+    with exif_trouble(notes):
+        if image.format == "JXL":
+            # The codestream's own word counts, not EXIF's. Its decoder applies it, but not to a packed JPEG.
+            header = read_header(path)
+            if header.xmp:
+                image.info["xmp"] = header.xmp
+            if header.is_packed and not image.info.get("exif"):
+                notes.append("EXIF and XMP are packed with Brotli, and were not read.")
+            return header.orientation, header.orientation if getattr(image, "jpeg", False) else 1
+        if image.format == "HEIF":
+            found = image.info.get("original_orientation")
+        else:
+            # Not the PNG's own way, which decodes the pixels to see whether EXIF stands behind them.
+            exif = Image.Image.getexif(image)
+            found = exif.get(ExifTags.Base.Orientation)
+            if image.info.get("exif") and not exif:
+                notes.append("The EXIF cannot be read.")  # Pillow swallowed why
+    orientation = found if found in UPRIGHT else 1
+    return orientation, 1 if image.format in {"TIFF", "HEIF"} else orientation
 
 
-def bit_depth(still: Still) -> int:
-    """Bits for each channel in the file, whatever Pillow makes of them."""
-    tags = getattr(still.image, "tag_v2", None)
-    if tags is not None:
-        bits = tags.get(ExifTags.Base.BitsPerSample, (1,))
-        return int(bits[0] if isinstance(bits, tuple) else bits)
-    if still.image.format == "PNG":
-        with still.path.open("rb") as file:
-            return file.read(_PNG_BIT_DEPTH + 1)[_PNG_BIT_DEPTH]
-    return 8
+def _check_size(width: int, height: int, name: str, bytes_a_pixel: int, pixel_limit: int) -> None:
+    pixels, needed = width * height, width * height * bytes_a_pixel
+    if pixels > pixel_limit:
+        raise PermanentStageError(
+            f"The picture has {width} x {height} pixels ({pixels / 1e6:.1f} megapixels), and the "
+            f"limit is {pixel_limit / 1e6:.1f}; upload a smaller one.",
+            code="IMAGE_TOO_LARGE",
+        )
+    if needed > MEMORY:
+        raise PermanentStageError(
+            f"The picture has {width} x {height} pixels, which in this sort of {name} take some "
+            f"{needed / 1e9:.1f} GB to decode, and the limit is {MEMORY / 1e9:.1f}; upload a smaller one.",
+            code="IMAGE_TOO_LARGE",
+        )
+
+
+def _overdone(what: str) -> PermanentStageError:
+    return PermanentStageError(
+        f"The picture has more {what} than any camera or program writes; save it anew.", code="CORRUPT_IMAGE"
+    )
+
+
+def _bytes_a_pixel(image: ImageFile) -> int:
+    """What decoding and reducing takes at its peak."""
+    if image.format in {"JPEG", "MPO"}:
+        return 2 * len(image.getbands()) + 1 if image.info.get("progressive") else _BASELINE_BYTES
+    plain = image.mode in {"1", "L", "RGB", "CMYK", "YCbCr"} and "transparency" not in image.info
+    return _DECODER_BYTES.get(image.format or "", _PLAIN_BYTES if plain else _CONVERTED_BYTES)
+
+
+def _behind_the_pixels(path: Path) -> dict[str, Any]:
+    """EXIF and XMP that stand behind a PNG's pixels, by Pillow's names: it decodes them to get there.
+
+    Raises PermanentStageError CORRUPT_IMAGE for more chunks than anyone writes.
+    """
+    found: dict[str, Any] = {}
+    others = 0
+    with path.open("rb") as file:
+        file.seek(len(PNG))
+        for _ in range(_MOST_CHUNKS):
+            head = file.read(8)
+            length, name = int.from_bytes(head[:4], "big"), head[4:]
+            others += name not in _PNG_PIXELS
+            if others > MOST_BLOCKS:
+                raise _overdone("metadata")
+            if name not in {b"eXIf", b"iTXt"} or length > _LARGEST_BLOCK:
+                if len(head) < 8 or name == b"IEND":  # noqa: PLR2004 - length and name
+                    break
+                file.seek(length + 4, 1)
+                continue
+            data = file.read(length + 4)[:length]
+            if name == b"eXIf":
+                found["exif"] = b"Exif\0\0" + data
+            elif data.startswith(_PNG_XMP):
+                found["xmp"] = data.rpartition(b"\0")[2]
+    return found
 
 
 @contextmanager
@@ -140,7 +211,7 @@ def decoding(path: Path, notes: list[str] | None = None) -> Iterator[None]:
         with _listening([] if notes is None else notes):
             yield
     except DECODER_ERRORS as error:
-        if isinstance(error, OSError) and error.errno is not None:
+        if isinstance(error, OSError) and is_the_machines(error):
             raise InfrastructureError(
                 f"The local copy cannot be read ({error.strerror}); it is fetched again.",
                 code="LOCAL_FILE_UNREADABLE",
@@ -150,8 +221,9 @@ def decoding(path: Path, notes: list[str] | None = None) -> Iterator[None]:
                 "The picture's data ends too early, or is damaged on the way; upload it again, whole.",
                 code="TRUNCATED_IMAGE",
             ) from error
+        said = "that it is no picture" if isinstance(error, UnidentifiedImageError) else repr(str(error))
         raise PermanentStageError(
-            f"The picture is damaged: the decoder says {str(error) or type(error).__name__!r}.",
+            f"The picture is damaged: the decoder says {said}.",
             code="CORRUPT_IMAGE",
         ) from error
 
@@ -181,14 +253,17 @@ def _ends_early(path: Path) -> bool:
         head = file.read(16)
         file.seek(-min(size, 16), 2)
         tail = file.read()
+        if head[4:8] in {b"ftyp", b"JXL "}:
+            return boxes.ends_early(file, size)
     if head.startswith(b"\xff\xd8"):
         return b"\xff\xd9" not in tail
     if head.startswith(b"\x89PNG"):
         return b"IEND" not in tail
     if head.startswith(b"GIF8"):
         return not tail.endswith(b";")
-    if head.startswith(b"RIFF"):
-        return int.from_bytes(head[4:8], "little") + 8 > size
+    if head.startswith((b"BM", b"RIFF")):
+        claimed = head[2:6] if head.startswith(b"BM") else head[4:8]
+        return int.from_bytes(claimed, "little") + (8 if head.startswith(b"RIFF") else 0) > size
     return head.startswith((b"II", b"MM")) and _tiff_ends_early(path, head, size)
 
 

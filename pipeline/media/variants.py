@@ -1,22 +1,21 @@
-"""The three pictures that stand for a media item."""
+"""The three JPEGs that stand for a media item."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
-import PIL
 from PIL import Image
 
-from pipeline.media.colour import on_white
-from pipeline.media.image import open_still
-from pipeline.media.resize import LANCZOS, Size, cover
+from pipeline.media import lanczos
+from pipeline.media.pictures import PRIMARY, VERSION
+from pipeline.media.reader import Size
 
 #: Largest first: each is made from the one before.
-VARIANTS: dict[str, Size] = {"primary": (1280, 720), "medium": (640, 360), "small": (320, 180)}
-VERSION = f"1+pillow-{PIL.__version__}"
+VARIANTS: dict[str, Size] = {"primary": PRIMARY, "medium": (640, 360), "small": (320, 180)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,27 +30,18 @@ class Variant:
     fingerprint: str
 
 
-def make_variants(
-    source: Path, folder: Path, *, sha256: str, quality: int, pixel_limit: int
-) -> tuple[list[Variant], str | None]:
-    """Write every variant of the picture ``source`` into ``folder``.
+def make_variants(primary: Image.Image, folder: Path, *, sha256: str, quality: int) -> list[Variant]:
+    """Write every variant into ``folder``, largest first; ``primary`` is ``pictures.Pictures.primary``.
 
-    The middle of the first frame, upright, filling the size exactly (a smaller picture is enlarged), alpha on
-    white, in sRGB. No profile is embedded, since what has none is sRGB, and no EXIF: a thumbnail tells no
-    position. ``sha256`` is the source's, in hexadecimal; ``quality`` is JPEG's, 1 to 100.
-
-    Returns the variants, largest first, and a warning or None.
-    Raises what ``open_still`` and ``Still.load`` raise.
+    No profile is embedded, since what has none is sRGB, and no EXIF: a thumbnail tells no position.
+    ``sha256`` is the source file's, in hexadecimal; ``quality`` is JPEG's, 1 to 100.
     """
-    first, *smaller = VARIANTS
-    with open_still(source, pixel_limit=pixel_limit) as still:
-        picture, warning = cover(still, VARIANTS[first])
-    picture = on_white(picture)
-    variants = [_write(picture, folder, first, sha256, quality)]
-    for name in smaller:
-        picture = picture.resize(VARIANTS[name], LANCZOS)
-        variants.append(_write(picture, folder, name, sha256, quality))
-    return variants, warning
+    picture, made = primary, []
+    for name, size in VARIANTS.items():
+        if picture.size != size:
+            picture = lanczos.resize(picture, size)
+        made.append(_write(picture, folder, name, sha256, quality))
+    return made
 
 
 def fingerprint(sha256: str, name: str, quality: int) -> str:
@@ -63,6 +53,8 @@ def fingerprint(sha256: str, name: str, quality: int) -> str:
 def _write(picture: Image.Image, folder: Path, name: str, sha256: str, quality: int) -> Variant:
     path = folder / f"{name}.jpg"
     picture.info = {}  # Pillow would write the source's comment and density into the JPEG
-    picture.save(path, "JPEG", quality=quality)
+    body = BytesIO()
+    picture.save(body, "JPEG", quality=quality)
+    path.write_bytes(body.getbuffer())  # Pillow itself does not see that a full disk takes only a part
     mark = fingerprint(sha256, name, quality)
     return Variant(name, path, picture.width, picture.height, path.stat().st_size, mark)

@@ -30,4 +30,4 @@ def run(asset: Asset, _ctx: Context) -> StageOutput:
     return StageOutput(AuditValue(summary=asset.model_dump(mode="json", include=set(SUMMARISED))))
 
 
-STAGE = Stage(StageName.AUDIT, run, version="1", needs_file=False)
+STAGE = Stage(StageName.AUDIT, run, AuditValue, version="1", needs_file=False)

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
+from pipeline.media.reader import Limits
 from pipeline.workflows import StageName
 
 
@@ -35,6 +36,7 @@ class Asset(BaseModel):
     height: int | None = None
     captured_at: datetime | None = None
     gps: tuple[float, float] | None = None  #: latitude, longitude in degrees
+    title: str | None = None  #: as the file says
     metadata: Mapping[str, Any] = {}
 
 
@@ -55,9 +57,11 @@ class Context:
 
     file: LocalFile | None  #: set for stages that need the bytes
     workdir: Path  #: an empty folder of its own; deleted after the stage
+    #: where the stage that decodes first leaves the picture for the next one; None: each decodes for itself
+    primary: Path | None = None
     config: Mapping[str, Any] = field(default_factory=dict)  #: the job's ``config``
     size_limit: int = 200_000_000  #: bytes
-    pixel_limit: int = 250_000_000
+    limits: Limits = field(default_factory=Limits)
     jpeg_quality: int = 85
 
     def require_file(self) -> LocalFile:
@@ -96,5 +100,7 @@ class Stage:
 
     name: StageName
     run: Callable[[Asset, Context], StageOutput]
+    value: type[BaseModel]  #: what its output holds
     version: str  #: changes whenever the same input may give another output
     needs_file: bool = True
+    decodes: bool = False  #: reads what a stranger has written: runs in a process of its own, under limits

@@ -28,4 +28,4 @@ def run(asset: Asset, ctx: Context) -> StageOutput:
     return StageOutput(DedupeValue(sha256=sha256))
 
 
-STAGE = Stage(StageName.DEDUPE, run, version="1")
+STAGE = Stage(StageName.DEDUPE, run, DedupeValue, version="1")

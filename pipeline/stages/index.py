@@ -24,9 +24,8 @@ class IndexValue(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    title: str  #: the file's name in words
+    title: str  #: the file's name in words, and the title that it gives itself
     keywords: str  #: separated by blanks
-    body: str  #: text found inside
     facets: dict[str, Any]  #: JSON
 
 
@@ -47,9 +46,8 @@ def document_of(asset: Asset) -> IndexValue:
         *_keywords(asset),
     ]
     return IndexValue(
-        title=" ".join(words_of(path.stem)) or parsed.filename,
+        title=" ".join(filter(None, (" ".join(words_of(path.stem)) or parsed.filename, asset.title))),
         keywords=" ".join(dict.fromkeys(_normal(word) for word in keywords if word)),
-        body="\n".join(asset.metadata.get("exif", {}).values()),
         facets={
             "kind": asset.kind,
             "mime_type": asset.mime_type,
@@ -79,6 +77,7 @@ def camera_of(asset: Asset) -> str | None:
 def _keywords(asset: Asset) -> Iterable[str]:
     camera = asset.metadata.get("camera", {})
     yield from (camera_of(asset) or "", camera.get("make", ""), camera.get("lens", ""))
+    yield from asset.metadata.get("keywords", [])
     yield from (asset.kind or "", asset.mime_type or "", (asset.mime_type or "").rpartition("/")[2])
     if asset.captured_at is not None:
         yield from (str(asset.captured_at.year), calendar.month_name[asset.captured_at.month])
@@ -97,4 +96,4 @@ def _normal(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-STAGE = Stage(StageName.INDEX, run, version="1", needs_file=False)
+STAGE = Stage(StageName.INDEX, run, IndexValue, version="2", needs_file=False)

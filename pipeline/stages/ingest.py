@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from uuid import UUID
 
-import PIL
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import PermanentStageError
@@ -38,7 +37,7 @@ def run(asset: Asset, ctx: Context) -> StageOutput:
     check_size(asset.key, file.size, ctx.size_limit)
     parsed = parse_key(asset.key)
     declared = file.content_type or asset.content_type
-    sniffed = sniff(file.path, pixel_limit=ctx.pixel_limit, name=parsed.filename, content_type=declared)
+    sniffed = sniff(file.path, name=parsed.filename, content_type=declared)
     _check_kind(asset.key, sniffed.kind)
     value = IngestValue(
         mime_type=sniffed.mime_type,
@@ -56,10 +55,10 @@ def _check_kind(key: str, kind: str) -> None:
     policy = policy_for(key)
     if policy.kinds is not None and kind not in policy.kinds:
         raise PermanentStageError(
-            f"{policy.prefix} takes {' and '.join(sorted(policy.kinds))} files, and this is an {kind}; "
-            "upload it below another prefix.",
+            f"{policy.prefix} takes files of the kinds {', '.join(sorted(policy.kinds))}, and this one is of "
+            f"the kind {kind}; upload it below another prefix.",
             code="KIND_NOT_ALLOWED",
         )
 
 
-STAGE = Stage(StageName.INGEST, run, version=f"1+pillow-{PIL.__version__}")
+STAGE = Stage(StageName.INGEST, run, IngestValue, version="2", decodes=True)

@@ -1,77 +1,94 @@
-"""What a picture is: dimensions, orientation, EXIF with place and time, colour, and its ThumbHash."""
+"""What a file says of itself, and what its picture looks like: facts, text, perceptual hash, placeholder."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
 
-import PIL
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.media.colour import profile_name
-from pipeline.media.exif import ExifFacts, read_exif
-from pipeline.media.image import Still, bit_depth, frame_count, open_still
+from pipeline.errors import NoPictureError
+from pipeline.media import pictures
+from pipeline.media.kinds import Kind
+from pipeline.media.pdq import pdq
 from pipeline.media.placeholder import LONGEST_SIDE, thumbhash
-from pipeline.media.resize import inside
+from pipeline.media.readers import reader_of
 from pipeline.stages.base import Asset, Context, Stage, StageOutput
 from pipeline.workflows import StageName
 
+#: Pages of text and waveforms all look alike.
+COMPARED = frozenset({Kind.IMAGE, Kind.VECTOR, Kind.VIDEO})
+
+MOST_TEXT = 300_000  #: bytes
+
 
 class MetadataValue(BaseModel):
-    """What the metadata stage found."""
+    """What the metadata stage found; None where the file says nothing."""
 
     model_config = ConfigDict(frozen=True)
 
-    width: int  #: pixels, orientation applied
-    height: int
-    orientation: int  #: as the file says, 1 to 8
-    captured_at: datetime | None  #: UTC where ``details["captured_at_offset"]`` is null: EXIF did not say
-    gps: tuple[float, float] | None  #: latitude, longitude in degrees
-    thumbhash: str  #: base64
+    width: int | None = None  #: pixels, orientation applied
+    height: int | None = None
+    orientation: int = 1  #: as the file says, 1 to 8
+    captured_at: datetime | None = (
+        None  #: UTC where ``details["captured_at_offset"]`` is null: it did not say
+    )
+    gps: tuple[float, float] | None = None  #: latitude, longitude in degrees
     duration_seconds: float | None = None
+    title: str | None = None
+    text: str = ""  #: what is written inside, for the search
+    thumbhash: str | None = None  #: base64
+    phash: str | None = None  #: PDQ, 64 hexadecimal digits
+    phash_quality: int | None = None  #: PDQ's own, 0 to 100
     details: dict[str, Any]  #: JSON
 
 
-def run(_asset: Asset, ctx: Context) -> StageOutput:
-    """Read the picture and decode it whole, at a small scale.
+def run(asset: Asset, ctx: Context) -> StageOutput:
+    """Read what the file says, then decode its picture once, for all who want one.
 
     Raises:
-        PermanentStageError: IMAGE_TOO_LARGE, TRUNCATED_IMAGE or CORRUPT_IMAGE.
+        PermanentStageError: what the file's reader raises; see docs/errors.md.
     """
     file = ctx.require_file()
-    with open_still(file.path, pixel_limit=ctx.pixel_limit) as still:
-        exif = read_exif(still)
-        details = _details(still, exif)
-        width, height = still.size
-        small, colour_warning = inside(still, LONGEST_SIDE)
+    said = reader_of(asset.mime_type).describe(file.path, ctx.limits)
+    warnings, seen = list(said.warnings), {}
+    try:
+        found = pictures.of_file(file.path, asset.mime_type, ctx.limits)
+    except NoPictureError as error:
+        warnings.append(error.message)
+    else:
+        if ctx.primary is not None:
+            pictures.keep(found.primary, ctx.primary)
+        warnings += found.warnings
+        seen = _seen(asset.kind, found)
     value = MetadataValue(
-        width=width,
-        height=height,
-        orientation=still.orientation,
-        captured_at=exif.captured_at,
-        gps=exif.gps,
-        thumbhash=thumbhash(small),
-        details=details,
+        width=said.width,
+        height=said.height,
+        orientation=said.orientation,
+        captured_at=said.captured_at,
+        gps=said.gps,
+        duration_seconds=said.duration_seconds,
+        title=said.title,
+        text=fitting(said.text),
+        details=said.details,
+        **seen,
     )
-    return StageOutput(value, warnings=exif.warnings + ((colour_warning,) if colour_warning else ()))
+    return StageOutput(value, warnings=tuple(dict.fromkeys(warnings)))
 
 
-def _details(still: Still, exif: ExifFacts) -> dict[str, Any]:
-    image = still.image
-    details: dict[str, Any] = {
-        "format": image.format,
-        "mode": image.mode,
-        "bits": bit_depth(still),
-        "frames": frame_count(still),
-        "has_alpha": image.has_transparency_data,
-        "icc_profile": profile_name(image.info.get("icc_profile")),
-        "orientation": still.orientation,
-        "captured_from": exif.captured_from,
-        "captured_at_offset": exif.captured_at_offset,
-        "altitude_m": exif.altitude,
-    }
-    groups = {"camera": exif.camera, "exposure": exif.exposure, "exif": exif.texts}
-    return details | {name: group for name, group in groups.items() if group}
+def fitting(text: str) -> str:
+    """As much of ``text`` as fits a tsvector of 1 MB: a word with a hyphen is in it whole and in parts."""
+    return text.encode()[:MOST_TEXT].decode(errors="ignore")
 
 
-STAGE = Stage(StageName.METADATA, run, version=f"1+pillow-{PIL.__version__}")
+def _seen(kind: str | None, found: pictures.Pictures) -> dict[str, Any]:
+    small = found.whole.copy()
+    small.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    placeholder = {"thumbhash": thumbhash(small)}
+    if kind not in COMPARED:
+        return placeholder
+    hashed = pdq(found.whole)
+    return placeholder | {"phash": hashed.bits.hex(), "phash_quality": hashed.quality}
+
+
+STAGE = Stage(StageName.METADATA, run, MetadataValue, version=pictures.VERSION, decodes=True)

@@ -1,11 +1,12 @@
-"""The three JPEGs that stand for the picture."""
+"""The three JPEGs that stand for the file."""
 
 from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.errors import PermanentStageError
-from pipeline.media.variants import VERSION, make_variants
+from pipeline.errors import NoPictureError, PermanentStageError
+from pipeline.media import pictures
+from pipeline.media.variants import make_variants
 from pipeline.stages.base import Asset, Context, Rendition, Stage, StageOutput
 from pipeline.workflows import StageName
 
@@ -29,24 +30,31 @@ class ThumbnailsValue(BaseModel):
     variants: tuple[VariantInfo, ...]
 
 
-def run(_asset: Asset, ctx: Context) -> StageOutput:
+def run(asset: Asset, ctx: Context) -> StageOutput:
     """Make the variants in ``ctx.workdir``. ``ctx.config["quality"]`` (1 to 100) goes before the setting.
 
+    A file that has no picture gets none, and a warning.
+
     Raises:
-        PermanentStageError: INVALID_CONFIG, or what ``make_variants`` raises.
+        PermanentStageError: INVALID_CONFIG, or what the file's reader raises.
     """
-    file = ctx.require_file()
-    made, warning = make_variants(
-        file.path, ctx.workdir, sha256=file.sha256, quality=_quality(ctx), pixel_limit=ctx.pixel_limit
-    )
-    infos = [
+    file, quality = ctx.require_file(), _quality(ctx)
+    warnings: tuple[str, ...] = ()
+    primary = pictures.take_kept(ctx.primary) if ctx.primary else None
+    if primary is None:
+        try:
+            primary, warnings = pictures.primary_of(file.path, asset.mime_type, ctx.limits)
+        except NoPictureError as error:
+            return StageOutput(ThumbnailsValue(variants=()), warnings=(error.message,))
+    made = make_variants(primary, ctx.workdir, sha256=file.sha256, quality=quality)
+    infos = tuple(
         VariantInfo(variant=one.name, width=one.width, height=one.height, bytes=one.size) for one in made
-    ]
+    )
     renditions = (
         Rendition(one.name, one.path, "image/jpeg", "jpg", one.width, one.height, one.fingerprint)
         for one in made
     )
-    return StageOutput(ThumbnailsValue(variants=infos), tuple(renditions), (warning,) if warning else ())
+    return StageOutput(ThumbnailsValue(variants=infos), tuple(renditions), warnings)
 
 
 def _quality(ctx: Context) -> int:
@@ -59,4 +67,4 @@ def _quality(ctx: Context) -> int:
     return quality
 
 
-STAGE = Stage(StageName.THUMBNAILS, run, version=VERSION)
+STAGE = Stage(StageName.THUMBNAILS, run, ThumbnailsValue, version=pictures.VERSION, decodes=True)

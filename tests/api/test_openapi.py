@@ -32,6 +32,7 @@ ENDPOINTS = {
     ("get", "/api/v1/queue/stats"),
     ("get", "/api/v1/media-items"),
     ("get", "/api/v1/media-items/{media_item_id}"),
+    ("get", "/api/v1/media-items/{media_item_id}/similar"),
     ("get", "/api/v1/search"),
     ("get", "/api/v1/thumbnails/{entity_type}/{entity_id}"),
     ("get", "/api/v1/thumbnails/{entity_type}/{entity_id}/{variant}"),

@@ -112,7 +112,7 @@ def test_upload_is_seen_in_the_api_the_bucket_and_flower(stack: Stack) -> None:
 def test_every_stage_is_seen_to_succeed_and_a_broken_file_to_fail(stack: Stack) -> None:
     bucket = stack.env["DAILIES_STORAGE_BUCKET"]
     stack.s3().put_object(Bucket=bucket, Key="uploads/flower-good.jpg", Body=encoded(corners((640, 480))))
-    stack.s3().put_object(Bucket=bucket, Key="uploads/flower-bad.jpg", Body=b"no picture at all")
+    stack.s3().put_object(Bucket=bucket, Key="uploads/flower-bad.jpg", Body=b"\0no type at all")
     until(lambda: finished(stack, "uploads/flower-good.jpg"), LIMIT_S)
     until(lambda: finished(stack, "uploads/flower-bad.jpg"), LIMIT_S)
     until(lambda: {name for name, seen in states(stack).items() if "SUCCESS" in seen} >= NAMES, LIMIT_S)

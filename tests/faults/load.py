@@ -96,7 +96,7 @@ def _broken(number: int, dice: random.Random) -> tuple[bytes, str]:
     kinds = [
         (cut, "TRUNCATED_IMAGE"),
         (b"", "EMPTY_FILE"),
-        (b"no picture " + dice.randbytes(8), "UNSUPPORTED_TYPE"),
+        (b"\0no type " + dice.randbytes(8), "UNSUPPORTED_TYPE"),
     ]
     return kinds[number % len(kinds)]
 

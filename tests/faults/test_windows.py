@@ -151,7 +151,7 @@ class World:
     def cause(self, what: str) -> None:
         self.settled = False
         if what == "failure":
-            self.upload(body=b"no picture " + uuid4().bytes, code="UNSUPPORTED_TYPE")
+            self.upload(body=b"\0no type " + uuid4().bytes, code="UNSUPPORTED_TYPE")
         elif what == "release":
             self.strand()
         elif what == "retry":

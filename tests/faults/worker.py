@@ -17,6 +17,7 @@ from cli.main import run as dailies
 from pipeline.stages import STAGES
 from pipeline.stages.base import Asset, Context, Stage, StageOutput
 from pipeline.workflows import StageName
+from tasks.runtime import get_runtime
 
 COUNTER = "FAULTS_COUNTER"
 SLOW = re.compile(r"/slow-(?P<seconds>\d+(\.\d+)?)-")
@@ -26,7 +27,7 @@ def main() -> None:
     """Put the counting stages in place, then be the command that the arguments name."""
     counter = os.environ[COUNTER]
     for name, stage in STAGES.items():
-        STAGES[name] = replace(stage, run=_counted(stage, counter))
+        STAGES[name] = replace(stage, run=_counted(stage, counter), decodes=False)
     dailies()
 
 
@@ -34,7 +35,8 @@ def _counted(stage: Stage, counter: str) -> Callable[[Asset, Context], StageOutp
     def run(asset: Asset, ctx: Context) -> StageOutput:
         _count(counter, stage.name, asset)
         _obey(stage.name, asset.key)
-        return stage.run(asset, ctx)
+        # A decoder has the product's own stages.
+        return get_runtime().decoder.run(stage, asset, ctx) if stage.decodes else stage.run(asset, ctx)
 
     return run
 

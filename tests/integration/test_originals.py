@@ -327,6 +327,7 @@ def test_what_is_known_of_the_bytes_is_known_of_every_item_that_has_them(session
     values = dict.fromkeys(originals.DESCRIPTION) | {
         "width": 4000,
         "height": 3000,
+        "text": "At the sea",
         "details": {"make": "Leica"},
     }
     originals.describe(session, items[0].id, items[0].sha256 or "", values)
@@ -334,4 +335,4 @@ def test_what_is_known_of_the_bytes_is_known_of_every_item_that_has_them(session
     _dedupe(session, late)
     for item in (*items, late):
         session.refresh(item)
-        assert (item.width, item.details) == (4000, {"make": "Leica"})
+        assert (item.width, item.text, item.details) == (4000, "At the sea", {"make": "Leica"})

@@ -105,7 +105,9 @@ def test_full_disk_fails_nothing(sessions: Sessions, runtime: Runtime) -> None:
     with sessions.begin() as session:
         claim = claimed(session, due(session, new_job(session).id))
     with pytest.raises(InfrastructureError) as raised:
-        stages.perform(runtime, Stage(StageName.DEDUPE, run, version="1", needs_file=False), claim)
+        stages.perform(
+            runtime, Stage(StageName.DEDUPE, run, DedupeValue, version="1", needs_file=False), claim
+        )
     assert raised.value.code == "SPOOL_FULL"
 
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import math
+import struct
+import tracemalloc
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -9,22 +11,17 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
-from PIL.ExifTags import GPS, Base
+from PIL import Image
+from PIL.ExifTags import GPS, IFD, Base
 from PIL.TiffImagePlugin import IFDRational
 
-from pipeline.media.exif import ExifFacts, parse_gps, read_exif
-from pipeline.media.image import open_still
+from pipeline.media.exif import parse_gps, read_directories, told_by_exif
+from pipeline.media.image import Still
 from tests.images import corners, encoded, gps_tags, with_exif
+from tests.metadata_files import facts, jpeg
 
 latitudes = st.floats(-90, 90, allow_subnormal=False)
 longitudes = st.floats(-180, 180, allow_subnormal=False)
-
-
-def facts(folder: Path, data: bytes) -> ExifFacts:
-    path = folder / "file"
-    path.write_bytes(data)
-    with open_still(path, pixel_limit=10_000_000) as still:
-        return read_exif(still)
 
 
 @given(latitudes, longitudes)
@@ -79,7 +76,7 @@ def test_no_gps_is_no_warning() -> None:
 @pytest.mark.parametrize(("reference", "metres"), [(b"\0", 120.5), (b"\1", -120.5)])
 def test_altitude_is_signed(tmp_path: Path, reference: bytes, metres: float) -> None:
     tags = gps_tags(48.2, 16.4) | {GPS.GPSAltitude: 120.5, GPS.GPSAltitudeRef: reference}
-    assert facts(tmp_path, with_exif({}, tags)).altitude == metres
+    assert facts(tmp_path, with_exif({}, tags)).details["altitude_m"] == metres
 
 
 def test_capture_time_is_the_original_with_offset_and_fraction(tmp_path: Path) -> None:
@@ -97,7 +94,8 @@ def test_capture_time_is_the_original_with_offset_and_fraction(tmp_path: Path) -
     )
     west = timezone(-timedelta(hours=3, minutes=30))
     assert found.captured_at == datetime(2024, 2, 29, 23, 59, 58, 250_000, west)
-    assert (found.captured_from, found.captured_at_offset) == ("DateTimeOriginal", "-03:30")
+    assert found.details["captured_from"] == "DateTimeOriginal"
+    assert found.details["captured_at_offset"] == "-03:30"
 
 
 @pytest.mark.parametrize(
@@ -116,7 +114,8 @@ def test_capture_time_falls_to_the_next_date_that_can_be_read(
 ) -> None:
     found = facts(tmp_path, with_exif(unusable | {Base.DateTimeDigitized: "2024:05:06 07:08:09"}))
     assert found.captured_at == datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
-    assert (found.captured_from, found.captured_at_offset) == ("DateTimeDigitized", None)
+    assert found.details["captured_from"] == "DateTimeDigitized"
+    assert found.details["captured_at_offset"] is None
     assert len(found.warnings) == warnings
 
 
@@ -125,7 +124,7 @@ def test_capture_time_falls_to_the_next_date_that_can_be_read(
 )
 def test_offset_is_spelled_one_way_or_unknown(tmp_path: Path, text: str, offset: str | None) -> None:
     tags = {Base.DateTime: "2024:05:06 07:08:09", Base.OffsetTime: text}
-    assert facts(tmp_path, with_exif(tags)).captured_at_offset == offset
+    assert facts(tmp_path, with_exif(tags)).details["captured_at_offset"] == offset
 
 
 def test_camera_exposure_and_texts_are_read(tmp_path: Path) -> None:
@@ -145,14 +144,14 @@ def test_camera_exposure_and_texts_are_read(tmp_path: Path) -> None:
             }
         ),
     )
-    assert found.camera == {"make": "Canon", "model": "Canon EOS 5D", "lens": "EF 50mm"}
-    assert found.exposure == {"time_seconds": 0.005, "f_number": 2.8, "iso": 400}
-    assert found.texts == {"artist": "Zoë Müller", "description": "two\nlines"}
+    assert found.details["camera"] == {"make": "Canon", "model": "Canon EOS 5D", "lens": "EF 50mm"}
+    assert found.details["exposure"] == {"time_seconds": 0.005, "f_number": 2.8, "iso": 400}
+    assert found.details["exif"] == {"artist": "Zoë Müller", "description": "two\nlines"}
 
 
 @pytest.mark.parametrize("written", ["Zoë".encode(), "Zoë".encode("latin-1"), "Zoë\0\0Bob".encode()])
 def test_text_is_read_in_whatever_it_was_written(tmp_path: Path, written: bytes) -> None:
-    assert facts(tmp_path, with_exif({Base.Artist: written})).texts == {"artist": "Zoë"}
+    assert facts(tmp_path, with_exif({Base.Artist: written})).details["exif"] == {"artist": "Zoë"}
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
@@ -161,7 +160,7 @@ def test_exif_is_read_from_every_format_that_carries_it(tmp_path: Path, kind: st
     found = facts(tmp_path, with_exif(tags, gps_tags(48.2, 16.4), kind))
     assert found.gps == (pytest.approx(48.2), pytest.approx(16.4))
     assert found.captured_at == datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
-    assert found.camera == {"make": "Canon"}
+    assert found.details["camera"] == {"make": "Canon"}
     assert found.warnings == ()
 
 
@@ -173,5 +172,99 @@ def test_malformed_exif_is_a_warning(tmp_path: Path) -> None:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_no_exif_whatever_fails_a_picture(tmp_path: Path, noise: bytes, start: bytes) -> None:
     found = facts(tmp_path, encoded(corners((8, 8)), exif=b"Exif\0\0" + start + noise))
-    text = json.dumps([found.camera, found.exposure, found.texts, found.altitude, found.gps], allow_nan=False)
+    text = json.dumps([found.details, found.gps, found.title, found.text], allow_nan=False)
     assert "\\u0000" not in text
+
+
+def test_rating_and_the_texts_of_windows_are_read(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x4746] = 4
+    exif[Base.XPTitle] = "Ünterwegs\0".encode("utf-16-le")
+    exif[Base.XPKeywords] = "fog;otter; ".encode("utf-16-le")
+    details = facts(tmp_path, jpeg(exif.tobytes())).details
+    assert (details["rating"], details["title"], details["keywords"]) == (4, "Ünterwegs", ["fog", "otter"])
+
+
+def test_what_a_camera_calls_every_picture_is_no_description(tmp_path: Path) -> None:
+    found = facts(tmp_path, with_exif({Base.ImageDescription: "OLYMPUS DIGITAL CAMERA         "}))
+    assert "description" not in found.details
+    assert found.details["exif"] == {"description": "OLYMPUS DIGITAL CAMERA"}
+
+
+def test_offset_follows_from_the_time_of_gps(tmp_path: Path) -> None:
+    gps = gps_tags(48.2, 16.4) | {GPS.GPSDateStamp: "2024:05:06", GPS.GPSTimeStamp: (5.0, 7.0, 30.9)}
+    found = facts(tmp_path, with_exif({Base.DateTimeOriginal: "2024:05:06 07:08:09"}, gps))
+    assert found.captured_at == datetime(2024, 5, 6, 5, 8, 9, tzinfo=UTC)
+    assert found.details["captured_at_offset"] == "+02:00"
+    assert found.details["captured_at_offset_from"] == "GPSDateStamp"
+
+
+def test_what_joins_a_live_photo_to_its_film_is_noted(tmp_path: Path) -> None:
+    identifier = b"5B3A4A3E-0000-4000-8000-1C0FFEE01234\0"
+    note = (
+        b"Apple iOS\0\0\1MM\0\1" + struct.pack(">HHII", 0x11, 2, len(identifier), 32) + bytes(4) + identifier
+    )
+    found = facts(tmp_path, with_exif({Base.MakerNote: note}))
+    assert found.details["content_identifier"] == identifier[:-1].decode()
+
+
+def directory(entries: list[bytes], behind: bytes = b"") -> bytes:
+    """A TIFF structure with one directory."""
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4) + behind
+
+
+def entry(tag: int, sort: int, count: int, value: int) -> bytes:
+    return struct.pack("<HHII", tag, sort, count, value)
+
+
+LARGE = 1 << 20
+
+
+@pytest.mark.parametrize(
+    "exif",
+    [
+        directory(
+            [entry(IFD.Exif, 4, 1, 8), entry(IFD.GPSInfo, 4, 1, 8)]
+        ),  # directories that are their own parts
+        directory([entry(tag, 3, LARGE // 2, 8) for tag in range(0x100, 0x1000)], bytes(LARGE)),
+        directory([entry(Base.Make, 2, 0xFFFFFFFF, 0)]),
+        directory([entry(Base.Make, 2, 50, 0xFFFFFFF0)]),
+        directory([entry(Base.Make, 99, 1, 0), entry(Base.DateTime, 12, 7, 8)]),
+        directory([entry(IFD.Exif, 2, 4, 0x41414141)]),
+        b"II*\0\x08\0\0\0\xff\xff",
+    ],
+    ids=[
+        "loops",
+        "many-large-values",
+        "endless-text",
+        "outside",
+        "wrong-types",
+        "text-for-a-pointer",
+        "no-entries",
+    ],
+)
+def test_hostile_exif_costs_little_and_fails_nothing(exif: bytes) -> None:
+    notes: list[str] = []
+    tracemalloc.start()
+    still = Still(Image.new("L", (1, 1)), Path(__file__), 1, 1, ())  # type: ignore[arg-type]
+    still.image.info["exif"] = exif
+    told_by_exif(read_directories(still, still.path, notes))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * LARGE
+
+
+def test_exif_of_60_megabytes_is_left_out_and_said() -> None:
+    still = Still(Image.new("L", (1, 1)), Path(__file__), 1, 1, ())  # type: ignore[arg-type]
+    still.image.info["exif"] = directory([entry(Base.Make, 2, 3, 0x4142)]) + bytes(60_000_000)
+    notes: list[str] = []
+    assert read_directories(still, still.path, notes).main == {}
+    assert notes == ["The EXIF has 60 MB, which no camera writes; it was left out."]
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_tiff_is_read_in_both_sizes_of_the_format(tmp_path: Path, big: bool) -> None:  # noqa: FBT001 - a parameter
+    tags = {Base.Make: "Canon", Base.DateTime: "2024:05:06 07:08:09", 0x4746: 3}
+    found = facts(tmp_path, encoded(corners((8, 8)), "TIFF", big_tiff=big, tiffinfo=tags))
+    assert (found.details["camera"], found.details["rating"]) == ({"make": "Canon"}, 3)
+    assert found.captured_at == datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)

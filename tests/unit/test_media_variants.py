@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageCms
 
+from pipeline.media import pictures
 from pipeline.media.image import open_still
-from pipeline.media.resize import inside
+from pipeline.media.reader import Limits
+from pipeline.media.resize import cover_and_whole
+from pipeline.media.sniff import sniff
 from pipeline.media.variants import VARIANTS, Variant, fingerprint, make_variants
 from tests.images import (
     BLUE,
@@ -28,10 +31,11 @@ WHITE, BLACK, GREY = (255, 255, 255), (0, 0, 0), (128, 128, 128)
 Colour = tuple[int, int, int]
 
 
-def variants_of(folder: Path, data: bytes, quality: int = 95) -> tuple[list[Variant], str | None]:
+def variants_of(folder: Path, data: bytes, quality: int = 95) -> tuple[list[Variant], tuple[str, ...]]:
     source = folder / "source"
     source.write_bytes(data)
-    return make_variants(source, folder, sha256="ab", quality=quality, pixel_limit=12_000_000)
+    primary, warnings = pictures.primary_of(source, sniff(source).mime_type, Limits(pixels=12_000_000))
+    return make_variants(primary, folder, sha256="ab", quality=quality), warnings
 
 
 def pixel(path: Path, across: float, down: float) -> Colour:
@@ -63,7 +67,7 @@ def filled(colour: object, mode: str = "RGB", size: tuple[int, int] = (64, 36)) 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_every_orientation_comes_out_upright(tmp_path: Path, kind: str, orientation: int) -> None:
     variants, warning = variants_of(tmp_path, oriented(orientation, kind))
-    assert warning is None
+    assert warning == ()
     for variant in variants:
         found = [pixel(variant.path, x, y) for x, y in ((0.2, 0.2), (0.8, 0.2), (0.2, 0.8), (0.8, 0.8))]
         assert found == [near(RED, 8), near(GREEN, 8), near(BLUE, 8), near(YELLOW, 8)]
@@ -249,10 +253,11 @@ def test_scaled_decoding_is_as_good_as_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("size", "expected"), [((4000, 1000), (32, 8)), ((10, 5), (10, 5)), ((1, 5000), (1, 32))]
 )
-def test_inside_keeps_the_shape_and_never_enlarges(
+def test_whole_keeps_the_shape_and_never_enlarges(
     tmp_path: Path, size: tuple[int, int], expected: tuple[int, int]
 ) -> None:
     path = tmp_path / "source"
     path.write_bytes(encoded(corners(size)))
     with open_still(path, pixel_limit=12_000_000) as still:
-        assert inside(still, 32)[0].size == expected
+        _, (whole, _) = cover_and_whole(still, (16, 9), 32)
+        assert whole.size == expected

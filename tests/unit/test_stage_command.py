@@ -63,7 +63,7 @@ def test_stage_prints_warnings(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["ingest", "thumbnails", "audit"])
 def test_stage_that_fails_prints_code_and_sentence(tmp_path: Path, name: str) -> None:
     path = tmp_path / "a.jpg"
-    path.write_bytes(b"no picture")
+    path.write_bytes(b"\0no type")
     result = invoke(name, path)
     assert result.exit_code == 1
     assert result.stderr.startswith("error UNSUPPORTED_TYPE: ")

@@ -58,7 +58,7 @@ def test_index_of_a_name_without_words_keeps_it_as_it_is() -> None:
     assert indexed("uploads/---.jpg").title == "---.jpg"
 
 
-def test_index_takes_keywords_body_and_facets_from_what_was_found() -> None:
+def test_index_takes_keywords_and_facets_from_what_was_found() -> None:
     value = indexed(
         "wardrobe/red dress/front.jpg",
         kind="image",
@@ -85,7 +85,6 @@ def test_index_takes_keywords_body_and_facets_from_what_was_found() -> None:
         "portrait",
         "dress",
     } <= words
-    assert value.body == "A red dress\nZoe"
     assert value.facets == {
         "kind": "image",
         "mime_type": "image/jpeg",

@@ -20,7 +20,8 @@ from PIL import Image, __version__
 from PIL.ExifTags import Base
 
 from pipeline.errors import PermanentStageError
-from pipeline.media.sniff import MIME_TYPES
+from pipeline.media.reader import Limits
+from pipeline.media.sniff import sniff
 from pipeline.stages import STAGES
 from pipeline.stages.audit import AuditValue
 from pipeline.stages.base import Asset, Context, LocalFile, StageOutput
@@ -33,6 +34,15 @@ from tests.images import corners, detailed, display_p3, encoded, gps_tags, orien
 
 ID = UUID("0190b1a2-1111-7222-8333-444455556666")
 S = StageName
+MIME_TYPES = {
+    "JPEG": "image/jpeg",
+    "PNG": "image/png",
+    "WEBP": "image/webp",
+    "GIF": "image/gif",
+    "TIFF": "image/tiff",
+    "BMP": "image/bmp",
+    "AVIF": "image/avif",
+}
 BYTES = {kind: encoded(detailed(), kind) for kind in MIME_TYPES} | {
     "progressive JPEG": encoded(detailed(), progressive=True),
     "lossless WebP": encoded(detailed(), "WEBP", lossless=True),
@@ -48,7 +58,10 @@ def run(name: S, folder: Path, data: bytes, key: str = "uploads/a.jpg", **change
     local = LocalFile(path, len(data), hashlib.sha256(data).hexdigest())
     known = {name: value for name, value in changes.items() if name in Asset.model_fields}
     allowed = {name: value for name, value in changes.items() if name not in known}
-    context = Context(**{"file": local, "workdir": folder, "pixel_limit": 1_000_000, **allowed})
+    if name in {S.METADATA, S.THUMBNAILS}:
+        found = sniff(path)
+        known = {"mime_type": found.mime_type, "kind": found.kind, **known}
+    context = Context(**{"file": local, "workdir": folder, "limits": Limits(pixels=1_000_000), **allowed})
     return STAGES[name].run(Asset(media_item_id=uuid4(), key=key, **known), context)
 
 
@@ -62,8 +75,9 @@ def test_every_stage_is_registered_under_its_name_with_a_version() -> None:
     assert set(STAGES) == set(StageName)
     assert all(stage.name == name and stage.version[0].isdigit() for name, stage in STAGES.items())
     assert {name for name, stage in STAGES.items() if not stage.needs_file} == {S.INDEX, S.AUDIT}
-    for name in (S.INGEST, S.METADATA, S.THUMBNAILS):
+    for name in (S.METADATA, S.THUMBNAILS):
         assert __version__ in STAGES[name].version
+    assert {name for name, stage in STAGES.items() if stage.decodes} == {S.INGEST, S.METADATA, S.THUMBNAILS}
 
 
 @pytest.mark.parametrize("kind", MIME_TYPES)
@@ -101,11 +115,16 @@ def test_ingest_says_what_bytes_and_key_say(tmp_path: Path) -> None:
         (bytes(1001), {"size_limit": 1000}, "FILE_TOO_LARGE"),
         (bytes(range(256)), {}, "UNSUPPORTED_TYPE"),
         (encoded(corners()), {"key": f"audio/{ID}/bg_music.mp3"}, "KIND_NOT_ALLOWED"),
-        (encoded(corners()), {"pixel_limit": 320 * 180 - 1}, "IMAGE_TOO_LARGE"),
     ],
 )
 def test_ingest_refuses(tmp_path: Path, data: bytes, changes: dict[str, Any], code: str) -> None:
     assert code_of(S.INGEST, tmp_path, data, **changes) == code
+
+
+def test_picture_of_too_many_pixels_is_refused(tmp_path: Path) -> None:
+    limits = Limits(pixels=320 * 180 - 1)
+    for name in (S.METADATA, S.THUMBNAILS):
+        assert code_of(name, tmp_path, encoded(corners()), limits=limits) == "IMAGE_TOO_LARGE"
 
 
 def test_dedupe_answers_the_hash_of_the_bytes_that_ingest_saw(tmp_path: Path) -> None:
@@ -125,7 +144,8 @@ def test_cut_picture_is_refused_as_cut(tmp_path: Path, kind: str, share: int) ->
 
 
 def test_what_is_no_picture_is_not_called_cut(tmp_path: Path) -> None:
-    assert code_of(S.THUMBNAILS, tmp_path, bytes(range(256))) == "CORRUPT_IMAGE"
+    data = b"\xff\xd8\xff" + bytes(range(256)) + b"\xff\xd9"
+    assert code_of(S.THUMBNAILS, tmp_path, data) == "CORRUPT_IMAGE"
 
 
 @pytest.mark.parametrize(
@@ -153,7 +173,7 @@ def test_tiff_with_its_directory_first_is_seen_to_be_cut(
     assert code_of(S.METADATA, tmp_path, whole[:3000]) == "TRUNCATED_IMAGE"
 
 
-@pytest.mark.parametrize(("kind", "header"), [("PNG", 40), ("WEBP", 20), ("JPEG", 2)])
+@pytest.mark.parametrize(("kind", "header"), [("PNG", 40), ("WEBP", 20), ("JPEG", 3)])
 def test_damaged_picture_of_full_length_is_refused_as_damaged(tmp_path: Path, kind: str, header: int) -> None:
     data = bytearray(BYTES[kind])
     data[header:-30] = bytes(len(data) - 30 - header)
@@ -190,12 +210,14 @@ def test_metadata_says_what_the_camera_wrote(tmp_path: Path) -> None:
         "frames": 1,
         "has_alpha": False,
         "icc_profile": None,
+        "animated": False,
         "orientation": 1,
         "captured_from": "DateTimeOriginal",
         "captured_at_offset": None,
         "altitude_m": None,
         "camera": {"make": "Canon", "model": "EOS 5D"},
         "exif": {"artist": "Zoe"},
+        "creator": ["Zoe"],
     }
 
 

@@ -1,0 +1,140 @@
+"""Whether a container is longer than its file: an upload or a copy that broke off."""
+
+from __future__ import annotations
+
+import struct
+from io import BufferedReader
+from pathlib import Path
+
+_MOST_BOXES = 200_000  # a fragment each second for a day
+_RIFF_SLACK = 8  # some writers count the chunk's own head
+_UNFINISHED = 0xFFFFFF00  # of a RIFF chunk: above are the sizes of writers that could not go back
+_ID3_HEAD = 10
+_FIRST_FRAME = 4096  # bytes behind the tag in which an MP3 has its header
+_HAS_FRAMES, _HAS_BYTES = 1, 2  # of a Xing header's flags
+_OGG_TAIL = 65_536  # bytes: more than a page can have
+_OGG_LAST = 4  # of a page's flags
+_VINT_HEAD = 12  # bytes: an identifier of 4 and a length of 8
+_MATROSKA_SEGMENT = 0x18538067
+
+
+def ends_early(path: Path, name: str) -> bool:
+    """Whether ``path``, of the demuxer ``name``, lacks bytes that its outermost boxes tell of.
+
+    False for formats that do not tell, and for files whose writer never came to fill the size in.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if name == "mov":
+            return _boxes(file, size)
+        if name in {"avi", "wav"}:
+            return _riff(file, size)
+        if name == "mp3":
+            return _mpeg(file, size)
+        return name == "matroska" and _segment(file, size)
+
+
+def id3_length(head: bytes) -> int:
+    """Bytes of the ID3v2 tag at the start of ``head`` (ID3v2.4, section 3.1); 0 without one."""
+    if not head.startswith(b"ID3") or len(head) < _ID3_HEAD:
+        return 0
+    length = 0
+    for seven_bits in head[6:10]:
+        length = length << 7 | seven_bits & 0x7F
+    return length + _ID3_HEAD
+
+
+def mpeg_header(file: BufferedReader) -> bytes:
+    """An MP3's header of Xing or VBRI from its name on, as much as there may be of it; empty without one."""
+    file.seek(0)
+    file.seek(id3_length(file.read(_ID3_HEAD)))
+    start = file.read(_FIRST_FRAME)
+    places = [place for name in (b"Xing", b"Info", b"VBRI") if (place := start.find(name)) >= 0]
+    return start[min(places) :] if places else b""
+
+
+def has_last_page(path: Path) -> bool:
+    """Whether the last page of an Ogg file is marked as the last of its stream (RFC 3533, section 6)."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _OGG_TAIL))
+        tail = file.read()
+    flags = tail[tail.rfind(b"OggS") :][5:6]
+    return bool(flags and flags[0] & _OGG_LAST)
+
+
+def _mpeg(file: BufferedReader, size: int) -> bool:
+    """The Xing header: a name, flags, the number of frames and of bytes where the flags say so."""
+    header = mpeg_header(file)
+    if not header or header.startswith(b"VBRI") or len(header) < 16:  # noqa: PLR2004 - four numbers
+        return False
+    _name, flags, first, second = struct.unpack(">4sIII", header[:16])
+    if not flags & _HAS_BYTES:
+        return False
+    file.seek(0)
+    return bool(id3_length(file.read(_ID3_HEAD)) + (second if flags & _HAS_FRAMES else first) > size)
+
+
+def _boxes(file: BufferedReader, size: int) -> bool:
+    """ISO/IEC 14496-12, section 4.2: boxes of a length (32 bits, or 1 and then 64) and a name."""
+    start = 0
+    for _ in range(_MOST_BOXES):
+        file.seek(start)
+        head = file.read(16)
+        if len(head) < 8:  # noqa: PLR2004 - a box's head
+            return len(head) > 0 and start > 0
+        length = int.from_bytes(head[:4])
+        if length == 1 and len(head) == 16:  # noqa: PLR2004 - with the long length
+            length = int.from_bytes(head[8:16])
+        if length == 0:  # to the end
+            return False
+        if length < 8 or not head[4:8].isascii():  # noqa: PLR2004
+            return False  # damaged, not cut: the decoder says so
+        start += length
+        if start > size:
+            return True
+    return False
+
+
+def _riff(file: BufferedReader, size: int) -> bool:
+    """A chain of RIFF chunks: AVI continues beyond a gigabyte in further ones (OpenDML)."""
+    start = 0
+    for _ in range(_MOST_BOXES):
+        file.seek(start)
+        head = file.read(8)
+        if len(head) < 8 or head[:4] not in {b"RIFF", b"RIFX"}:  # noqa: PLR2004 - RF64 has its size elsewhere
+            return False
+        (length,) = struct.unpack(">I" if head[:4] == b"RIFX" else "<I", head[4:])
+        if length == 0 or length >= _UNFINISHED:
+            return False
+        start += 8 + length + (length & 1)
+        if start > size + _RIFF_SLACK:
+            return True
+    return False
+
+
+def _segment(file: BufferedReader, size: int) -> bool:
+    """RFC 8794, sections 4 to 6: an identifier and a length, both of variable size; all ones: unknown."""
+    start = 0
+    for _ in ("EBML", "Segment"):
+        file.seek(start)
+        head = file.read(_VINT_HEAD)
+        identifier, used, _all_ones = _vint(head, keep_marker=True)
+        length, more, unknown = _vint(head[used:], keep_marker=False)
+        if not used or not more or unknown:
+            return False
+        start += used + more + length
+        if identifier == _MATROSKA_SEGMENT:
+            return start > size
+    return False
+
+
+def _vint(data: bytes, *, keep_marker: bool) -> tuple[int, int, bool]:
+    """The number of variable size at the start of ``data``, its bytes (0: none), whether it is all ones."""
+    if not data or not data[0]:
+        return 0, 0, False
+    used = 9 - data[0].bit_length()
+    if len(data) < used:
+        return 0, 0, False
+    whole = int.from_bytes(data[:used])
+    value = whole & ((1 << 7 * used) - 1)
+    return (whole if keep_marker else value), used, value == (1 << 7 * used) - 1

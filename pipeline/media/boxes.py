@@ -1,0 +1,75 @@
+"""The boxes of ISO base media files (MP4, HEIF, AVIF, JPEG XL), walked within bounds.
+
+Source: ISO/IEC 14496-12, section 4.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+_MOST = 64  # boxes looked at in one parent: real files have a dozen before what is looked for
+_META_VERSION = 4  # bytes of version and flags before the children of a ``meta`` box
+
+
+class Box(NamedTuple):
+    """A box: its type, and where its payload starts and ends in the file."""
+
+    name: bytes
+    start: int
+    end: int
+
+
+def boxes(file: BinaryIO, start: int, end: int) -> Iterator[Box]:
+    """The first boxes between ``start`` and ``end``, clipped to ``end``; stops at what is no box."""
+    at = start
+    for _ in range(_MOST):
+        if at + 8 > end:
+            return
+        file.seek(at)
+        head = file.read(16)
+        size, skip = int.from_bytes(head[:4], "big"), 8
+        if size == 1:
+            size, skip = int.from_bytes(head[8:16], "big"), 16
+        elif size == 0:  # to the end of the file
+            size = end - at
+        if len(head) < skip or size < skip:
+            return
+        yield Box(head[4:8], at + skip, min(at + size, end))
+        at += size
+
+
+def ends_early(file: BinaryIO, size: int) -> bool:
+    """Whether the last of the file's own boxes lies past its ``size`` in bytes."""
+    at = 0
+    for _ in range(_MOST):
+        file.seek(at)
+        head = file.read(16)
+        length = int.from_bytes(head[:4], "big")
+        if length == 1:
+            length = int.from_bytes(head[8:16], "big")
+        if at == size or length == 0:  # zero: to the end, wherever that is
+            return at == 0
+        if length < len(head[:8]):
+            return len(head) < len("sizename")
+        at += length
+        if at > size:
+            return True
+    return False
+
+
+def find(file: BinaryIO, parent: Box, *names: bytes) -> Box | None:
+    """The first box below ``parent`` by the path ``names``; None where there is none."""
+    for name in names:
+        start = parent.start + (_META_VERSION if parent.name == b"meta" else 0)
+        found = next((box for box in boxes(file, start, parent.end) if box.name == name), None)
+        if found is None:
+            return None
+        parent = found
+    return parent
+
+
+def payload(file: BinaryIO, box: Box, most: int) -> bytes:
+    """The first ``most`` bytes in ``box``."""
+    file.seek(box.start)
+    return file.read(min(most, box.end - box.start))
