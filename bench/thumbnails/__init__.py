@@ -1,0 +1,1 @@
+"""The picture path beside sharp."""
