@@ -18,8 +18,10 @@ async function handler(source) {
 
 // One decode, upright, in sRGB, alpha on white; each size from the one before.
 async function tuned(source) {
-  const first = sharp(source, { sequentialRead: true })
-    .autoOrient().resize(1280, 720, { fit: "cover" }).flatten({ background: "white" }).toColourspace("srgb").raw();
+  const { orientation } = await sharp(source).metadata(); // turning what stands upright would cost the scaled decode
+  const opened = sharp(source, { sequentialRead: true });
+  const first = (orientation > 1 ? opened.autoOrient() : opened)
+    .resize(1280, 720, { fit: "cover" }).flatten({ background: "white" }).toColourspace("srgb").raw();
   let { data, info } = await first.toBuffer({ resolveWithObject: true });
   const made = {};
   for (const [name, [width, height]] of Object.entries(SIZES)) {
