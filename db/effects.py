@@ -82,7 +82,8 @@ def _dedupe(session: Session, done: Done) -> Effect:
     original = originals.claim_hash(session, done.asset.media_item_id, _value(done, DedupeValue).sha256)
     if original is None:
         return Effect()
-    _tell(session, done.asset, done.asset.key)
+    if done.asset.kind == Kind.SIDECAR:
+        _tell(session, done.asset.bucket, done.asset.key)
     # Findable by its own name, though no later stage runs for it.
     _put_document(session, done, document_of(done.asset))
     return Effect(skip_rest=True, summary={"duplicate_of_id": str(original), "bytes_saved": done.asset.size})
@@ -106,18 +107,19 @@ def _metadata(session: Session, done: Done) -> Effect:
     }
     originals.describe(session, asset.media_item_id, asset.sha256 or "", described)
     similar.put(session, asset.media_item_id, value.phash, value.phash_quality)
-    copies = (MediaItem.duplicate_of_id == asset.media_item_id, MediaItem.deleted_at.is_(None))
-    for key in (asset.key, *session.scalars(select(MediaItem.key).where(*copies))):
-        _tell(session, asset, key)
+    if asset.kind == Kind.SIDECAR:
+        copies = (MediaItem.duplicate_of_id == asset.media_item_id, MediaItem.deleted_at.is_(None))
+        _tell(session, asset.bucket, asset.key, *session.scalars(select(MediaItem.key).where(*copies)))
     if done.warnings:
         before = session.scalar(select(MediaItem.warnings).where(MediaItem.id == done.asset.media_item_id))
         _change_item(session, done, warnings=[*dict.fromkeys([*(before or []), *done.warnings])])
     return Effect()
 
 
-def _tell(session: Session, asset: Asset, key: str) -> None:
-    """Have the files read again that a sidecar at ``key`` tells of."""
-    if asset.kind == Kind.SIDECAR and not sidecars.tell(session, asset.bucket, key):
+def _tell(session: Session, bucket: str, *keys: str) -> None:
+    """Have the files read again that the sidecars at ``keys`` tell of."""
+    told = [sidecars.tell(session, bucket, key) for key in keys]
+    if not all(told):
         raise TransientStageError(
             "A file of this sidecar is being read again for another one; this one's turn comes after.",
             code="SIDECAR_WAITS",

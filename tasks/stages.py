@@ -124,12 +124,11 @@ def _keep_unknown(runtime: Runtime, row_id: object) -> str:
 def _work(runtime: Runtime, claim: queue.Claimed) -> str:
     """Run the claimed stage and settle it. No transaction is open while it runs."""
     stage = STAGES[StageName(claim.job_type)]
-    wall, cpu = time.perf_counter(), time.process_time()
+    wall, cpu = time.perf_counter(), _cpu_s(runtime)
     with get_heart().beating(claim) as beat:
         found = _outcome(runtime, stage, claim)
         beat.settling = True
-        used = time.process_time() + (runtime.decoder.cpu_s if stage.decodes else 0.0)
-        cost = queue.Cost(_ms(wall, time.perf_counter()), _ms(cpu, used))
+        cost = queue.Cost(_ms(wall, time.perf_counter()), _ms(cpu, _cpu_s(runtime)))
         if isinstance(found, DailiesError):
             return _settle_failure(runtime, claim, found, cost)
         return _settle_success(runtime, claim, stage, found, cost)
@@ -152,6 +151,11 @@ def _outcome(runtime: Runtime, stage: Stage, claim: queue.Claimed) -> Done | Dai
         return _unexpected(stage, error)
 
 
+def _cpu_s(runtime: Runtime) -> float:
+    """CPU time of this process and of its decoder."""
+    return time.process_time() + runtime.decoder.cpu_s
+
+
 def _ms(start: float, end: float) -> int:
     return round((end - start) * 1000)
 
@@ -172,12 +176,13 @@ def _perform(runtime: Runtime, stage: Stage, claim: queue.Claimed) -> Done:
     scratch = Path(settings.spool_dir) / "work"
     scratch.mkdir(parents=True, exist_ok=True)
     limit = size_limit_of(asset.key, int(settings.upload_limit))
+    pictured = StageName.THUMBNAILS in STAGES_OF[WorkflowType(claim.workflow)]
     with TemporaryDirectory(dir=scratch, prefix=f"{claim.token}-") as folder:
         file = runtime.spool.fetch(runtime.store, asset, limit) if stage.needs_file else None
         context = Context(
             file=file,
             workdir=Path(folder),
-            primary=place_beside(file.path) if file and _is_for_pictures(claim) else None,
+            primary=place_beside(file.path) if file and pictured else None,
             config=claim.config,
             size_limit=limit,
             limits=Limits(pixels=settings.image_pixel_limit),
@@ -187,11 +192,6 @@ def _perform(runtime: Runtime, stage: Stage, claim: queue.Claimed) -> Done:
         output = run(asset, context)
         stored = _store(runtime, claim, output)
     return Done(asset, output.value, output.warnings, stored)
-
-
-def _is_for_pictures(claim: queue.Claimed) -> bool:
-    """Whether a later stage of the job, or this one, makes pictures."""
-    return StageName.THUMBNAILS in STAGES_OF[WorkflowType(claim.workflow)]
 
 
 def _store(runtime: Runtime, claim: queue.Claimed, output: StageOutput) -> tuple[Stored, ...]:

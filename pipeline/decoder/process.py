@@ -20,16 +20,7 @@ from pipeline.stages.base import Asset, Context, Stage, StageOutput
 _WITHHELD = ("DAILIES_", "AWS_", "PG", "CELERY")
 _END_S = 5.0
 #: How a process ends of what it reads. Of anything else somebody may have ended it.
-_OF_THE_BYTES = frozenset(
-    -number
-    for number in (
-        signal.SIGABRT,
-        signal.SIGSEGV,
-        signal.SIGILL,
-        signal.SIGFPE,
-        signal.SIGTRAP,
-    )
-)
+_OF_THE_BYTES = {-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGILL, -signal.SIGFPE, -signal.SIGTRAP}
 
 
 class Decoder:
@@ -44,7 +35,7 @@ class Decoder:
         self._end: Callable[[], object] = lambda: None
         self._runs = 0  #: that the process has begun
         self.peak = 0  #: bytes: the most memory that the last run's process held
-        self.cpu_s = 0.0  #: CPU time of the last run, with the programs that it called
+        self.cpu_s = 0.0  #: CPU time of all runs so far, with the programs that they called
 
     def run(self, stage: Stage, asset: Asset, context: Context, budget: Budget | None = None) -> StageOutput:
         """Run ``stage`` there. Raises what the stage raises, and what its budget forbids.
@@ -53,7 +44,7 @@ class Decoder:
             PermanentStageError: MEMORY_LIMIT_EXCEEDED, CPU_LIMIT_EXCEEDED, DECODER_CRASHED.
             TransientStageError: TIME_LIMIT_EXCEEDED, DECODER_CRASHED by a signal that no bytes send.
         """
-        self.peak, self.cpu_s = 0, 0.0
+        self.peak = 0
         size = context.file.size if context.file else asset.size
         budget = budget or budget_for(stage.name, asset.kind, size)
         try:
@@ -64,7 +55,8 @@ class Decoder:
         if body is None:
             raise self._why_it_ended(stage, budget)
         answer = wire.unpack_answer(body, stage.name, context.workdir)
-        self.peak, self.cpu_s = answer.peak, answer.cpu_s
+        self.peak = answer.peak
+        self.cpu_s += answer.cpu_s
         if answer.spent:
             self.close()
         if isinstance(answer.outcome, DailiesError):

@@ -27,9 +27,7 @@ HEAD = struct.Struct(">I")
 LONGEST = 64_000_000  #: bytes of a frame; the longest text of a document is far below
 
 _ERRORS = {name: kind for name, kind in vars(errors).items() if _is_error(kind)}
-_CONTEXT = TypeAdapter(Context)
 _RENDITIONS = TypeAdapter(tuple[Rendition, ...])
-_BUDGET = TypeAdapter(Budget)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +38,9 @@ class Order:
     asset: Asset
     context: Context
     budget: Budget
+
+
+_ORDER = TypeAdapter(Order)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,25 +55,12 @@ class Answer:
 
 def pack_order(order: Order) -> bytes:
     """``order`` as JSON."""
-    return json.dumps(
-        {
-            "stage": order.stage,
-            "asset": order.asset.model_dump(mode="json"),
-            "context": _CONTEXT.dump_python(order.context, mode="json"),
-            "budget": _BUDGET.dump_python(order.budget),
-        }
-    ).encode()
+    return _ORDER.dump_json(order)
 
 
 def unpack_order(body: bytes) -> Order:
     """The order in ``body``."""
-    told = json.loads(body)
-    return Order(
-        StageName(told["stage"]),
-        Asset.model_validate(told["asset"]),
-        _CONTEXT.validate_python(told["context"]),
-        _BUDGET.validate_python(told["budget"]),
-    )
+    return _ORDER.validate_json(body)
 
 
 def pack_answer(answer: StageOutput | DailiesError, *, peak: int, cpu_s: float, spent: bool) -> bytes:

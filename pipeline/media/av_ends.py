@@ -6,7 +6,9 @@ import struct
 from io import BufferedReader
 from pathlib import Path
 
-_MOST_BOXES = 200_000  # a fragment each second for a day
+from pipeline.media import boxes
+
+_MOST_CHUNKS = 10_000  # of a gigabyte each
 _RIFF_SLACK = 8  # some writers count the chunk's own head
 _UNFINISHED = 0xFFFFFF00  # of a RIFF chunk: above are the sizes of writers that could not go back
 _ID3_HEAD = 10
@@ -26,7 +28,7 @@ def ends_early(path: Path, name: str) -> bool:
     size = path.stat().st_size
     with path.open("rb") as file:
         if name == "mov":
-            return _boxes(file, size)
+            return boxes.ends_early(file, size)
         if name in {"avi", "wav"}:
             return _riff(file, size)
         if name == "mp3":
@@ -74,31 +76,10 @@ def _mpeg(file: BufferedReader, size: int) -> bool:
     return bool(id3_length(file.read(_ID3_HEAD)) + (second if flags & _HAS_FRAMES else first) > size)
 
 
-def _boxes(file: BufferedReader, size: int) -> bool:
-    """ISO/IEC 14496-12, section 4.2: boxes of a length (32 bits, or 1 and then 64) and a name."""
-    start = 0
-    for _ in range(_MOST_BOXES):
-        file.seek(start)
-        head = file.read(16)
-        if len(head) < 8:  # noqa: PLR2004 - a box's head
-            return len(head) > 0 and start > 0
-        length = int.from_bytes(head[:4])
-        if length == 1 and len(head) == 16:  # noqa: PLR2004 - with the long length
-            length = int.from_bytes(head[8:16])
-        if length == 0:  # to the end
-            return False
-        if length < 8 or not head[4:8].isascii():  # noqa: PLR2004
-            return False  # damaged, not cut: the decoder says so
-        start += length
-        if start > size:
-            return True
-    return False
-
-
 def _riff(file: BufferedReader, size: int) -> bool:
     """A chain of RIFF chunks: AVI continues beyond a gigabyte in further ones (OpenDML)."""
     start = 0
-    for _ in range(_MOST_BOXES):
+    for _ in range(_MOST_CHUNKS):
         file.seek(start)
         head = file.read(8)
         if len(head) < 8 or head[:4] not in {b"RIFF", b"RIFX"}:  # noqa: PLR2004 - RF64 has its size elsewhere

@@ -16,7 +16,6 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-import pypdfium2
 import pypdfium2.raw as pdfium
 from PIL import Image
 from pypdfium2 import PdfDocument, PdfiumError, PdfPage
@@ -27,7 +26,6 @@ from pipeline.media.paper import Size, covering
 from pipeline.media.reader import Description, Limits
 from pipeline.media.text import shortened, storable
 
-VERSION = f"pdfium-{pypdfium2.version.PDFIUM_INFO.build}"
 _MOST_PAGES = 2000  # whose text is read
 _SECONDS = 15.0  # of CPU time, for the text
 _LONGEST_VALUE, _MOST_KEYWORDS, _MOST_NAMES = 1000, 200, 20

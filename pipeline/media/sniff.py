@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from pipeline.errors import PermanentStageError
 from pipeline.media import kinds, tiff
+from pipeline.media.av_ends import id3_length
 from pipeline.media.boxes import Box, boxes, find, payload
 from pipeline.media.ifd import IfdError
 from pipeline.media.jxl import CODESTREAM, CONTAINER
@@ -167,13 +168,9 @@ def _of_pdf(_head: bytes, _file: BinaryIO) -> FileType | None:
 
 def _of_id3(head: bytes, file: BinaryIO) -> FileType | None:
     """What stands behind an ID3v2 tag; MP3 where it cannot be told, since MP3 is what they are made for."""
-    sizes = head[6:10]
-    if len(head) < 10 or head[3] not in {2, 3, 4} or max(sizes) > 0x7F:  # noqa: PLR2004 - its header, ID3v2.4, 3.1
+    if len(head) < 10 or head[3] not in {2, 3, 4} or max(head[6:10]) > 0x7F:  # noqa: PLR2004 - ID3v2.4, 3.1
         return None
-    length = 0
-    for byte in sizes:
-        length = length << 7 | byte
-    file.seek(10 + length)
+    file.seek(id3_length(head))
     after = file.read(_PDF_WITHIN * 4).lstrip(b"\0")
     return kinds.FLAC if after.startswith(b"fLaC") else _of_mpeg(after, file) or kinds.MP3
 

@@ -88,7 +88,7 @@ def _seen(kind: str | None, found: pictures.Pictures) -> dict[str, Any]:
     if kind not in COMPARED:
         return placeholder
     hashed = pdq(found.whole)
-    return placeholder | {"phash": hashed.bits.hex(), "phash_quality": hashed.quality}
+    return placeholder | {"phash": hashed.hex(), "phash_quality": hashed.quality}
 
 
 STAGE = Stage(StageName.METADATA, run, MetadataValue, version=pictures.VERSION, decodes=True)

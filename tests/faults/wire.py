@@ -9,6 +9,7 @@ import socket
 import struct
 import threading
 import time
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -29,7 +30,7 @@ class Gone(Exception):  # noqa: N818 - the end of a connection, wanted or not
         self.reset = reset
 
 
-class Relay:
+class Relay(ABC):
     """Listens on a free port of loopback and serves each connection in a thread of its own.
 
     A subclass's ``serve`` returns or raises Gone when the connection has ended.
@@ -58,9 +59,9 @@ class Relay:
         for thread in threads:
             thread.join(timeout=CONNECT_S)
 
+    @abstractmethod
     def serve(self, client: socket.socket) -> None:
         """Serve one connection to its end."""
-        raise NotImplementedError
 
     def connect(self) -> socket.socket:
         """A connection to the server behind. Raises Gone when there is none to be had."""
