@@ -37,7 +37,7 @@ def waiting_because(
     """Why ``row`` waits, or None when it is final.
 
     ``rows`` are all rows of its job in order, ``paused`` the paused lanes by queue, ``now`` the database's
-    clock.     Where more than one thing holds a row, the one that needs a person comes first.
+    clock. Where more than one thing holds a row, the one that needs a person comes first.
     """
     if row.status == TaskStatus.PENDING:
         return _predecessor(row, rows)

@@ -110,7 +110,7 @@ def _bulk_table(entries: list[dict[str, Any]], *, dry_run: bool) -> Table:
     refused = sum(entry["refused"] is not None for entry in entries)
     word = "would be started again" if dry_run else "started again"
     title = f"{len(entries) - refused} {word}, {refused} refused"
-    return table(refused_shown(entries), [*names, "from_stage", "refused"], title=title)
+    return table(refused_shown(entries), ["key", *names, "from_stage", "refused"], title=title)
 
 
 @app.command(rich_help_panel=PANEL)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cli.client import Api
@@ -19,6 +20,7 @@ from pipeline.states import JOB_FINAL, JobStatus
 POLL_S = 0.25
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 CLOCKS_DIFFER = timedelta(minutes=10)  #: of the machines that give items their ids, by which they are ordered
+PATIENCE_S = 5.0  #: without a change, before somebody is told why
 LISTING_SHARE = 0.05  #: of the time may go into asking for all items: it costs the API what the workers need
 
 #: key -> the media item, as ``GET /media-items`` tells it
@@ -39,7 +41,7 @@ def upload_and_follow(
     ``tick`` is called a few times a second. Returns the media items as they are then.
     """
     limit = time.monotonic() + timeout if timeout is not None else None
-    listing = _Listing(api)
+    listing, watch = _Listing(api), _Watch(api, console)
     with _progress(console) as progress:
         bars = _Bars(progress, len(uploads))
 
@@ -56,6 +58,7 @@ def upload_and_follow(
             tick()
             listing.refresh()
             bars.show(listing)
+            watch.look(listing)
             if not listing.open or (limit is not None and time.monotonic() > limit):
                 return listing.items
             time.sleep(POLL_S)
@@ -117,6 +120,41 @@ class _Listing:
             raise
         except DailiesError:  # it was deleted
             return True
+
+
+class _Watch:
+    """Says why nothing moves, where the lanes know, each thing once."""
+
+    def __init__(self, api: Api, console: Console) -> None:
+        self._api, self._console = api, console
+        self._said: set[str] = set()
+        self._last: Items = {}
+        self._next = time.monotonic() + PATIENCE_S
+
+    def look(self, listing: _Listing) -> None:
+        """Look at the lanes if nothing has changed for a while."""
+        if listing.items != self._last:
+            self._last, self._next = dict(listing.items), time.monotonic() + PATIENCE_S
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + PATIENCE_S
+        for lane in self._api.get("queues")["data"]:
+            reason = _why_it_stands(lane)
+            if reason and reason not in self._said:
+                self._said.add(reason)
+                self._console.print(f"[yellow]{escape(reason)}[/]", soft_wrap=True)
+
+
+def _why_it_stands(lane: dict[str, Any]) -> str | None:
+    """Why what is due in a lane does not start, or None."""
+    if not lane["due"]:
+        return None
+    if paused := lane["paused"]:
+        why = f" ({paused['reason']})" if paused["reason"] else ""
+        return f"{lane['name']} was paused by {paused['by']}{why}: `dailies resume {lane['name']}` goes on."
+    if not lane["workers"]:
+        return f"No worker serves {lane['name']}: `dailies workers` and `dailies ps` tell more."
+    return None
 
 
 def _created(item: dict[str, Any]) -> datetime:

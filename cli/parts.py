@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from typing import Annotated
 
 import typer
@@ -19,6 +21,8 @@ def api() -> None:
     """Serve the HTTP API."""
     import uvicorn
 
+    # When it has stopped serving, uvicorn sends itself the signal again; the process then ends here, with 0.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     settings = get_settings()
     uvicorn.run(
         "api.app:create_app",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
+import sys
 import time
 from contextlib import suppress
 from datetime import datetime
@@ -72,14 +74,15 @@ def _show_samples(api: Api, place: State, supervisor: Supervisor) -> None:
 
 
 def _welcome(env: dict[str, str]) -> None:
+    on_path = shutil.which("dailies") is not None
+    command = "dailies" if on_path else os.path.relpath(Path(sys.executable).with_name("dailies"))
     console.print(
         f"\n[bold]Dailies is up.[/] Ctrl-C stops it.\n"
         f"  API     {env['DAILIES_API_URL']}/docs\n"
         f"  Flower  {env['DAILIES_FLOWER_URL']}  (user and password: {env['DAILIES_FLOWER_BASIC_AUTH']})\n"
         f"  S3      {env['DAILIES_AWS_ENDPOINT_URL']}, bucket {env['DAILIES_STORAGE_BUCKET']}\n"
-        f"In another terminal: dailies ingest PATH, dailies jobs, dailies search WORDS, dailies ps,\n"
-        f"dailies logs -f; "
-        f'eval "$(dailies env)" gives a shell the addresses.',
+        f"In another terminal: {command} ingest PATH, and so jobs, search WORDS, ps, logs -f;\n"
+        f'eval "$({command} env)" gives a shell the addresses.',
         soft_wrap=True,
         highlight=False,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -45,6 +46,12 @@ def count_matching(session: Session, only: EndedFilter, *, after: UUID | None) -
     """How many jobs there are younger than ``after``; counts no further than ``COUNTED``."""
     some = _filtered(only, after).limit(COUNTED).subquery()
     return session.scalar(select(func.count()).select_from(some)) or 0
+
+
+def keys_of(session: Session, job_ids: Sequence[UUID]) -> dict[UUID, str]:
+    """The keys of the jobs' files."""
+    keys = select(ProcessingJob.id, MediaItem.key).join(ProcessingJob.media_item)
+    return dict(session.execute(keys.where(ProcessingJob.id.in_(job_ids))).all())
 
 
 def _filtered(only: EndedFilter, after: UUID | None) -> Select[UUID]:

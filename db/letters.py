@@ -111,6 +111,12 @@ def count_matching(session: Session, only: LetterFilter, *, after: UUID | None) 
     return session.scalar(select(func.count()).select_from(some)) or 0
 
 
+def keys_of(session: Session, letter_ids: Sequence[UUID]) -> dict[UUID, str]:
+    """The keys of the letters' files, of those that are of a file."""
+    keys = select(DeadLetter.id, MediaItem.key).join(MediaItem, MediaItem.id == DeadLetter.media_item_id)
+    return dict(session.execute(keys.where(DeadLetter.id.in_(letter_ids))).all())
+
+
 def count_open(session: Session) -> list[tuple[str | None, str, int]]:
     """The open letters by stage and error code."""
     found = session.execute(

@@ -111,10 +111,14 @@ def retry_many(what: RetryJobs, held: ResourcesDep, x_actor: ActorHeader = None)
     last = handled[-1].id if handled else after
     with guarded(), held.sessions() as session:
         left = ended.count_matching(session, only, after=last)
+        keys = ended.keys_of(session, ids)
     log.info("jobs_retried", actor=actor, reason=what.reason, dry_run=what.dry_run, count=len(handled))
     return RetriedJobs(
         data=[
-            RetriedJob(job_id=one.id, from_stage=one.stage, refused=Refusal.of(one.error)) for one in handled
+            RetriedJob(
+                job_id=one.id, key=keys.get(one.id), from_stage=one.stage, refused=Refusal.of(one.error)
+            )
+            for one in handled
         ],
         metadata=bulk("jobs/retry", handled, dry_run=what.dry_run, remaining=left),
     )

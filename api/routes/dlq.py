@@ -30,7 +30,7 @@ from api.schemas.dlq import (
 )
 from db import letters, queue
 from db.session import guarded
-from tasks.control import redrive
+from tasks.control import Handled, redrive
 
 log = structlog.get_logger(__name__)
 router = APIRouter(prefix="/api/v1/dlq", tags=["dlq"], responses=ANY_OPERATION)
@@ -92,10 +92,7 @@ def redrive_dead_letters(what: Redrive, held: ResourcesDep, x_actor: ActorHeader
         from_start=what.from_ == "start",
         dry_run=what.dry_run,
     )
-    remaining = len(ids) - len(handled)
-    if what.ids is None and handled:
-        with guarded(), held.sessions() as session:
-            remaining = letters.count_matching(session, what.filter(), after=handled[-1].id)
+    remaining, keys = _left(what, ids, handled, held), _keys(ids, held)
     log.info(
         "dead_letters_redriven", actor=actor, reason=what.reason, dry_run=what.dry_run, count=len(handled)
     )
@@ -104,6 +101,7 @@ def redrive_dead_letters(what: Redrive, held: ResourcesDep, x_actor: ActorHeader
             RedrivenLetter(
                 dead_letter_id=one.id,
                 job_id=one.job_id,
+                key=keys.get(one.id),
                 from_stage=one.stage,
                 refused=Refusal.of(one.error),
             )
@@ -121,6 +119,18 @@ def _asked_for(what: Redrive, held: Resources) -> Sequence[UUID]:
     after = decode_cursor("dlq/redrive", what.cursor)
     with guarded(), held.sessions() as session:
         return letters.matching(session, what.filter(), after=after, limit=what.limit)
+
+
+def _left(what: Redrive, ids: Sequence[UUID], handled: Sequence[Handled], held: Resources) -> int:
+    if what.ids is not None or not handled:
+        return len(ids) - len(handled)
+    with guarded(), held.sessions() as session:
+        return letters.count_matching(session, what.filter(), after=handled[-1].id)
+
+
+def _keys(ids: Sequence[UUID], held: Resources) -> dict[UUID, str]:
+    with guarded(), held.sessions() as session:
+        return letters.keys_of(session, ids)
 
 
 @router.get("/{dead_letter_id}", summary="One dead letter", responses=NOT_FOUND)

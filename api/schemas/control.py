@@ -123,6 +123,8 @@ class RetriedJob(Out):
     """What became, or would become, of one of the jobs."""
 
     job_id: UUID
+    key: str | None
+    """Its file's key in the bucket; null when there is no such job."""
     from_stage: StageName | None
     """Null when it was refused."""
     refused: Refusal | None

@@ -156,6 +156,8 @@ class RedrivenLetter(Out):
 
     dead_letter_id: UUID
     job_id: UUID | None
+    key: str | None
+    """The key of the file that it is about, where it is about one that is known."""
     from_stage: StageName | None
     """Where its job starts again; null for an S3 event, which goes to the listener again."""
     refused: Refusal | None

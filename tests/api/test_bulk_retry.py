@@ -37,6 +37,9 @@ def test_dry_run_says_what_would_happen_and_changes_nothing(api: TestClient, ses
     answer = retry(api, status="failed", dryRun=True)
     assert [(each["from_stage"], each["refused"]) for each in answer["data"]] == [("dedupe", None)] * 2
     assert ids(answer) == made
+    assert [each["key"] for each in answer["data"]] == [
+        data_of(api.get(f"/api/v1/jobs/{job_id}"))["key"] for job_id in made
+    ]
     counts = {name: answer["metadata"][name] for name in ("dry_run", "done", "refused", "remaining")}
     assert counts == {"dry_run": True, "done": 2, "refused": 0, "remaining": 0}
     with sessions() as session:

@@ -152,9 +152,9 @@ def test_redriven_letter_starts_its_job_and_is_open_no_more(
     job_id = failed(sessions)
     letter_id = letter_of(sessions, job_id)
     answer = redrive(api, ids=[letter_id, letter_id], actor="ada", reason="new codec")
-    assert answer["data"] == [
-        {"dead_letter_id": letter_id, "job_id": str(job_id), "from_stage": "dedupe", "refused": None}
-    ]
+    key = data_of(api.get(f"/api/v1/jobs/{job_id}"))["key"]
+    redriven = {"dead_letter_id": letter_id, "job_id": str(job_id), "key": key}
+    assert answer["data"] == [redriven | {"from_stage": "dedupe", "refused": None}]
     assert answer["metadata"]["done"] == 1
     assert visible(sqs, empty_queues, "standard") == 1
     told = data_of(api.get(f"/api/v1/dlq/{letter_id}"))

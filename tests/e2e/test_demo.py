@@ -103,6 +103,18 @@ def test_ingest_tells_of_odd_names_and_of_what_cannot_be_read(stack: Stack, tmp_
     assert dailies("demo", str(tmp_path), "--json", str(tmp_path / "no" / "such.json")).returncode == 2
 
 
+def test_ingest_says_that_a_lane_is_paused(stack: Stack, tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64), "plum").save(tmp_path / "plum.png")
+    assert stack.dailies("pause", "standard", "--reason", "disk swap").returncode == 0
+    try:
+        waits = stack.dailies("ingest", str(tmp_path / "plum.png"), "--timeout", "8")
+    finally:
+        assert stack.dailies("resume", "standard").returncode == 0
+    assert waits.returncode == 1
+    assert waits.stdout.count("(disk swap): `dailies resume standard` goes on.") == 1
+    assert stack.dailies("ingest", str(tmp_path / "plum.png")).returncode == 0
+
+
 def test_folders_with_equal_file_names_are_both_kept(stack: Stack, tmp_path: Path) -> None:
     for name, colour in (("party", "red"), ("holiday", "blue")):
         (tmp_path / name).mkdir()

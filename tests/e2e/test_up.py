@@ -139,8 +139,10 @@ def test_who_is_killed_comes_back_and_ctrl_c_leaves_nothing() -> None:
         assert list(before) == ROLES
         for role in ("worker", "aws", "postgres"):
             before[role].send(signal.SIGKILL)
+        before["api"].send(signal.SIGTERM)
         until(lambda: all_running_again(stack, before), 60)
         assert f"worker (pid {before['worker'].pid}) ended with signal 9" in stack.output
+        assert f"api (pid {before['api'].pid}) ended with status 0" in stack.output
         assert stack.s3().head_bucket(Bucket=stack.env["DAILIES_STORAGE_BUCKET"])
         assert stack.api.get("jobs")["data"] == []
 
@@ -158,7 +160,7 @@ def test_who_is_killed_comes_back_and_ctrl_c_leaves_nothing() -> None:
 
 def all_running_again(stack: Stack, before: dict[str, Identity]) -> bool:
     now = identities(stack)
-    new = all(role in now and now[role] != before[role] for role in ("worker", "aws", "postgres"))
+    new = all(role in now and now[role] != before[role] for role in ("worker", "aws", "postgres", "api"))
     return new and all(row["status"] == "running" for row in stack.ps().values())
 
 

@@ -187,12 +187,12 @@ class Load:
         """Ask until there is an answer; returns how often the request was sent."""
         url = self.stack.env["DAILIES_API_URL"] + "/api/v1/jobs"
         wanted = {"media_item_id": str(item), "workflow_type": "reindex", "priority": priority}
-        key, tries, end = {"Idempotency-Key": uuid4().hex}, 0, time.monotonic() + GIVE_UP_S
+        tries, end = 0, time.monotonic() + GIVE_UP_S
         while not self._stop.is_set() and time.monotonic() < end:
             tries += 1
             self.asking.set()
             try:
-                answer = urllib3.request("POST", url, json=wanted, headers=key, timeout=15, retries=False)
+                answer = urllib3.request("POST", url, json=wanted, timeout=15, retries=False)
             except urllib3.exceptions.HTTPError:
                 self._stop.wait(TRY_EVERY_S)
                 continue

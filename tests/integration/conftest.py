@@ -1,10 +1,11 @@
-"""What the tests of the steward share."""
+"""What the tests of the steward and of real workers share."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +18,7 @@ from tasks.queues import Queues
 from tasks.runtime import Runtime, build
 from tasks.steward import POOL_SIZE
 from tests.factories import now
+from tests.floor import Floor
 from tests.support import wait_until
 
 if TYPE_CHECKING:
@@ -46,6 +48,13 @@ def stewards(sessions: Sessions, empty_buckets: None, empty_queues: Settings) ->
     with closing(runtime.store):
         yield runtime
     runtime.engine.dispose()
+
+
+@pytest.fixture
+def floor(sessions: Sessions, s3: S3Client, bucket: str, empty_queues: Settings, tmp_path: Path) -> Floor:
+    """Where a real worker works."""
+    assert empty_queues
+    return Floor(sessions, s3, bucket, tmp_path)
 
 
 @pytest.fixture

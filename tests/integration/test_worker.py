@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import logging
 import os
 import signal
@@ -137,6 +138,17 @@ def test_six_deliveries_make_an_upload_an_asset(
         for row in session.scalars(select(QueueRow)):
             assert row.processor_version
             assert row.result is not None
+
+
+def test_pictures_come_from_the_decode_of_the_metadata_stage(
+    sessions: Sessions, s3: S3Client, bucket: str
+) -> None:
+    job = uploaded(sessions, s3, bucket, PHOTO)
+    for _ in range(3):
+        assert _deliver(_due(sessions, job)) == "completed"
+    copy = get_runtime().spool.directory / (digest := hashlib.sha256(PHOTO).hexdigest())[:2] / digest
+    copy.write_bytes(bytes(len(PHOTO)))  # whoever decodes it again fails
+    assert _deliver(_due(sessions, job), "thumbnails") == "completed"
 
 
 def test_each_delivery_publishes_the_next(
