@@ -16,6 +16,8 @@ _FIRST_FRAME = 4096  # bytes behind the tag in which an MP3 has its header
 _HAS_FRAMES, _HAS_BYTES = 1, 2  # of a Xing header's flags
 _OGG_TAIL = 65_536  # bytes: more than a page can have
 _OGG_LAST = 4  # of a page's flags
+_ADTS_HEAD, _ADTS_LONGEST = 7, 8191  # bytes of a frame's head, and of a frame
+_ADTS_ENOUGH = 2  # frames, each where the one before ends: not by chance
 _VINT_HEAD = 12  # bytes: an identifier of 4 and a length of 8
 _MATROSKA_SEGMENT = 0x18538067
 
@@ -62,6 +64,27 @@ def has_last_page(path: Path) -> bool:
         tail = file.read()
     flags = tail[tail.rfind(b"OggS") :][5:6]
     return bool(flags and flags[0] & _OGG_LAST)
+
+
+def ends_in_a_frame(path: Path) -> bool:
+    """Whether the last frame of ADTS (ISO/IEC 13818-7, section 6.2) is longer than the rest of the file."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 2 * _ADTS_LONGEST))
+        tail = file.read()
+    for start in range(min(_ADTS_LONGEST, len(tail))):
+        at, frames = start, 0
+        while length := _adts_length(tail[at : at + _ADTS_HEAD]):
+            at, frames = at + length, frames + 1
+        if frames >= _ADTS_ENOUGH:
+            return at > len(tail) or 0 < len(tail) - at < _ADTS_HEAD
+    return False
+
+
+def _adts_length(head: bytes) -> int:
+    """Bytes of the frame that ``head`` begins; 0 where none does."""
+    if len(head) < _ADTS_HEAD or head[0] != 0xFF or head[1] & 0xF6 != 0xF0:  # noqa: PLR2004 - 12 ones, layer 0
+        return 0
+    return (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
 
 
 def _mpeg(file: BufferedReader, size: int) -> bool:

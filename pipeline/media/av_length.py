@@ -8,12 +8,13 @@ import av
 from av.audio.stream import AudioStream
 
 from pipeline.media import av_facts as facts
-from pipeline.media.av_ends import has_last_page, mpeg_header
+from pipeline.media.av_ends import ends_in_a_frame, has_last_page, mpeg_header
 from pipeline.media.av_probe import Opened, in_seconds, only, packets_of, seek
 
 _WALKED = 2_000_000  # bytes: a smaller file without a header is read through
 _PLACES, _EACH = 16, 24  # places of a larger one that are looked at, and packets at each
 _MOST_PACKETS = 100_000
+_BREAKS_OFF = "The sound breaks off before its end."
 _TAIL = 1.0  # seconds: a last block of FLAC may take so long
 
 
@@ -32,6 +33,8 @@ def length_of(opened: Opened, stream: AudioStream, notes: list[str]) -> Length:
     at some places give a mean bit rate.
     """
     if opened.format == "aac" or (opened.format == "mp3" and not _has_header(opened)):
+        if opened.format == "aac" and ends_in_a_frame(opened.path):
+            notes.append(_BREAKS_OFF)
         only(opened, stream)
         if opened.size <= _WALKED:
             return Length(_measured(opened, stream, _MOST_PACKETS)[1] or None)
@@ -44,7 +47,7 @@ def length_of(opened: Opened, stream: AudioStream, notes: list[str]) -> Length:
     cut = opened.format == "ogg" and not has_last_page(opened.path)
     cut = cut or (opened.format == "flac" and bool(seconds) and not _reaches(opened, stream, seconds or 0.0))
     if cut:
-        notes.append("The sound breaks off before its end.")
+        notes.append(_BREAKS_OFF)
     return Length(seconds)
 
 

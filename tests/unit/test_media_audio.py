@@ -182,7 +182,7 @@ def test_a_sound_cut_anywhere_is_refused(tmp_path: Path, kind: str) -> None:
         assert code_of(path) == "TRUNCATED_AUDIO", twentieth
 
 
-@pytest.mark.parametrize("kind", ["flac", "ogg"])
+@pytest.mark.parametrize("kind", ["flac", "ogg", "aac"])
 def test_a_sound_whose_header_does_not_tell_its_bytes_is_said_to_break_off(tmp_path: Path, kind: str) -> None:
     samples = np.random.default_rng(5).uniform(-0.5, 0.5, (2, 20 * SOUND_RATE)).astype(np.float32)
     path = audio(tmp_path / "sound", kind, samples=samples)
