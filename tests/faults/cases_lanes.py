@@ -48,7 +48,7 @@ def backlog(run: Run) -> None:
     sessions = session_factory(engine)
     with run.fault():
         jobs = _add_jobs(run, sessions)
-        run.until(lambda: _number(run, UNSENT) == 0 and _number(run, BEGUN), seconds=180)
+        run.until(lambda: _number(run, UNSENT) == 0 and _number(run, BEGUN), seconds=600)
         before = _number(run, BEGUN)
         taken: set[UUID] = set()
         found = [_urgent(run, taken) for _ in range(URGENT)]
