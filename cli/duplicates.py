@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,10 +12,11 @@ from cli.console import make_console
 from cli.options import DEFAULT_STATE, JsonOption, StateOption, running_stack
 from cli.stack.environment import adopt, environment
 from cli.tables import show, table
-from db import similar
-from db.session import guarded, make_engine, session_factory
 from pipeline.media.alike import THRESHOLD, WIDEST
 from pipeline.settings import get_settings
+
+if TYPE_CHECKING:
+    from db import similar
 
 NAMES = ["group", "id", "key", "pixels", "bytes", "quality", "distance"]
 
@@ -35,6 +36,10 @@ def duplicates_command(
     Distances are to the best. It asks the database, not the API, and compares all pictures: a million take
     minutes.
     """
+    # Imported here: no other command needs the database's libraries.
+    from db import similar
+    from db.session import guarded, make_engine, session_factory
+
     # Minutes of a processor are nothing for a process that answers others.
     if not os.environ.get("DAILIES_DATABASE_URL"):
         adopt(environment(running_stack(state)[0]))

@@ -38,7 +38,9 @@ def running_stack(folder: Path) -> tuple[State, list[RoleRecord]]:
     state = State(folder)
     record = state.running()
     if not record:
-        raise NotRunningError(f"No stack runs on {state.root}: `dailies up` starts one.")
+        raise NotRunningError(
+            f"No stack runs on {state.root}: `dailies up` starts one, --state DIR names another."
+        )
     return state, record
 
 

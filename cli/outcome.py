@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from rich import box
@@ -23,6 +24,7 @@ COPIED = {
     "width": "width",
     "height": "height",
     "captured_at": "captured_at",
+    "warnings": "warnings",
 }
 PICTURE = ("variant", "key", "width", "height", "bytes")
 
@@ -52,6 +54,8 @@ def _told(api: Api, upload: Upload, item: dict[str, Any] | None) -> dict[str, An
         return told
     item = api.get(f"media-items/{item['id']}")["data"]
     told |= {ours: item[theirs] for ours, theirs in COPIED.items()}
+    if upload.replaced:
+        told["warnings"] = [*told["warnings"], "It has replaced an earlier file of this name."]
     if item["gps"]:
         told["gps"] = [item["gps"]["latitude"], item["gps"]["longitude"]]
     if item["duplicate_of"]:
@@ -80,7 +84,7 @@ def _unknown(upload: Upload) -> dict[str, Any]:
     names = ("media_item_id", "job_id", "status", "error_code", "error_message", "kind", "mime_type", "size",
              "sha256", "width", "height", "captured_at", "gps", "duplicate_of")  # fmt: skip
     entry: dict[str, Any] = {"key": upload.key, **dict.fromkeys(names)}
-    return {**entry, "size": upload.size, "thumbnails": [], "rows": []}
+    return {**entry, "size": upload.size, "warnings": [], "thumbnails": [], "rows": []}
 
 
 def table(files: list[dict[str, Any]]) -> Table:
@@ -91,7 +95,7 @@ def table(files: list[dict[str, Any]]) -> Table:
     made.add_column("key", overflow="fold", ratio=2)
     for name in ("status", "type", "pixels", "captured"):
         made.add_column(name, no_wrap=True)
-    made.add_column("duplicate of, or what is wrong", overflow="fold", ratio=3)
+    made.add_column("what there is to say", overflow="fold", ratio=3)
     made.add_column("ms", justify="right", no_wrap=True)
     for file in files:
         status = file["status"] or "not final"
@@ -107,7 +111,16 @@ def table(files: list[dict[str, Any]]) -> Table:
     return made
 
 
+def summary(files: list[dict[str, Any]]) -> str:
+    """How many files there are of each status."""
+    counts = Counter(file["status"] or "not final" for file in files)
+    word = "file" if len(files) == 1 else "files"
+    return f"{len(files)} {word}: {', '.join(f'{count} {status}' for status, count in counts.most_common())}"
+
+
 def _reason(file: dict[str, Any]) -> str:
     if file["error_code"]:
         return f"[red]{file['error_code']}[/] {escape(file['error_message'] or '')}"
-    return escape(file["duplicate_of"] or "")
+    if file["duplicate_of"]:
+        return escape(f"same bytes as {file['duplicate_of']}")
+    return f"[yellow]{escape(' '.join(map(str, file['warnings'])))}[/]"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -92,5 +93,10 @@ def _picture(api: Api, item: dict[str, Any] | None) -> Image.Image | None:
         return None  # the sheet is for looking at: one picture less is seen
 
 
+@lru_cache
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
+    """A font of this machine that knows accents, else Pillow's own, which knows few."""
+    try:
+        return ImageFont.truetype("DejaVuSans.ttf", size)
+    except OSError:
+        return ImageFont.load_default(size)

@@ -16,7 +16,6 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from cli import doctor as checks
 from cli.client import Api
 from cli.options import DEFAULT_STATE, JsonOption, StateOption, running_stack
 from cli.stack.embedded import everything, running
@@ -200,6 +199,8 @@ def _print_lines(file: Path, lines: list[str], width: int) -> None:
 @app.command(rich_help_panel=PANEL)
 def doctor(state: StateOption = DEFAULT_STATE) -> None:
     """Say what is wrong on this machine. Exit 1 when something is."""
+    from cli import doctor as checks  # imported here: it knows the stages, which no other command waits for
+
     found = checks.examine(State(state))
     table = Table("", "what", "found")
     for check in found:

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from cli.console import make_console
 from cli.outcome import STYLES
@@ -19,6 +20,7 @@ WHOLE = {
     "sample_id",
     *TIMES,
 }  #: what people copy is never broken over lines
+READABLE = 16  #: letters below which a column is no longer read but spelt
 STATES = {"status", "state"}
 STATE_STYLES = {
     **STYLES,
@@ -39,13 +41,46 @@ def show(data: object, shown: Table, *, as_json: bool) -> None:
         make_console().print(shown)
 
 
-def table(rows: list[dict[str, Any]], names: list[str], *, title: str | None = None) -> Table:
-    """The values ``names`` of each row."""
+def table(
+    rows: list[dict[str, Any]], names: list[str], *, title: str | None = None, width: int | None = None
+) -> Table:
+    """The values ``names`` of each row; where the window is too narrow for that, a line for each value.
+
+    ``width`` is the window's, in letters, if it is not that of the standard output.
+    """
+    heads = [name.replace("_", " ") for name in names]
+    cells = [[_cell(name, row.get(name)) for name in names] for row in rows]
+    if _least(names, heads, cells) > (width or make_console().width):
+        return _upright(heads, cells, title)
     made = Table(title=title, title_justify="left")
-    for name in names:
-        made.add_column(name.replace("_", " "), overflow="fold", no_wrap=name in WHOLE)
-    for row in rows:
-        made.add_row(*(_cell(name, row.get(name)) for name in names))
+    for name, head in zip(names, heads, strict=True):
+        made.add_column(head, overflow="fold", no_wrap=name in WHOLE)
+    for row in cells:
+        made.add_row(*row)
+    return made
+
+
+def _least(names: list[str], heads: list[str], cells: list[list[str]]) -> int:
+    """Columns of a window in which the table can be read."""
+    widths = [max(map(_width, column)) for column in zip(heads, *cells, strict=True)]
+    return 1 + sum(
+        3 + (width if name in WHOLE else min(width, READABLE))
+        for name, width in zip(names, widths, strict=True)
+    )
+
+
+def _width(cell: str) -> int:
+    return Text.from_markup(cell).cell_len
+
+
+def _upright(heads: list[str], cells: list[list[str]], title: str | None) -> Table:
+    made = Table(title=title, title_justify="left", box=None, show_header=False)
+    made.add_column(style="dim", no_wrap=True)
+    made.add_column(overflow="fold")
+    for row in cells:
+        for head, cell in zip(heads, row, strict=True):
+            made.add_row(head, cell)
+        made.add_row()
     return made
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 PREFIX = "uploads/"
 SAMPLES = Path(__file__).resolve().parent.parent / "samples"
+_OF_DESKTOPS = {".DS_Store", "Thumbs.db", "desktop.ini"}
 MIB = 1024**2
 #: One PUT up to here, parts above; no threads of its own, so that a signal ends an upload at once.
 TRANSFER = TransferConfig(multipart_threshold=64 * MIB, multipart_chunksize=16 * MIB, use_threads=False)
@@ -37,6 +38,7 @@ class Upload:
     key: str
     size: int | None = None
     version_id: str = ""
+    replaced: bool = False  #: there was a file of another size under its key
     error_code: str | None = None
     error: str | None = None
 
@@ -89,6 +91,7 @@ def put(uploads: list[Upload], settings: Settings, uploaded: Callable[[Upload], 
 def _put(s3: S3Client, bucket: str, upload: Upload) -> None:
     kind = mimetypes.guess_type(upload.path.name)[0] or "application/octet-stream"
     try:
+        upload.replaced = _size_of(s3, bucket, upload.key) not in {None, upload.size}
         s3.upload_file(str(upload.path), bucket, upload.key, ExtraArgs={"ContentType": kind}, Config=TRANSFER)
         head = s3.head_object(Bucket=bucket, Key=upload.key)
         upload.version_id = head.get("VersionId", "")
@@ -96,6 +99,14 @@ def _put(s3: S3Client, bucket: str, upload: Upload) -> None:
         _refuse(upload, "UNREADABLE_FILE", f"The file cannot be read: {error.strerror or error}.")
     except (Boto3Error, BotoCoreError, ClientError, ParamValidationError, UnicodeError) as error:
         _refuse(upload, "UPLOAD_FAILED", f"The file could not be uploaded: {error}")
+
+
+def _size_of(s3: S3Client, bucket: str, key: str) -> int | None:
+    """Bytes of the object that is there now; None where there is none, or nobody may know."""
+    try:
+        return s3.head_object(Bucket=bucket, Key=key)["ContentLength"]
+    except ClientError:
+        return None
 
 
 def _folder_name(path: Path) -> str:
@@ -140,5 +151,6 @@ def _refuse(upload: Upload, code: str, sentence: str) -> None:
 
 
 def _files(folder: Path) -> Iterator[Path]:
+    """Every file below ``folder``, but what desktops leave there for themselves."""
     for parent, _, names in os.walk(folder):
-        yield from (Path(parent, name) for name in names)
+        yield from (Path(parent, name) for name in names if name not in _OF_DESKTOPS)

@@ -15,7 +15,7 @@ from cli.client import Api
 from cli.console import make_console
 from cli.follow import Items, upload_and_follow
 from cli.options import DEFAULT_STATE, StateOption, join
-from cli.outcome import all_final, collect, table
+from cli.outcome import all_final, collect, summary, table
 from cli.stack.embedded import everything, running
 from cli.stack.signals import INTERRUPTED, interruptible
 from cli.stack.state import State
@@ -121,12 +121,13 @@ def process(
     _write(result, files)
     if uploads:
         console.print(table(files))
+        console.print(summary(files))
     if contact_sheet and files:
         sheet.draw(api, files, items, contact_sheet)
         console.print(f"Contact sheet: {contact_sheet}")
     final = all_final(uploads, items)
     if not final:
-        console.print("[red]Not every file is final.[/]")
+        console.print("[red]Not every file is final.[/] The others go on by themselves: `dailies jobs`.")
     return final
 
 

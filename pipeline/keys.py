@@ -90,8 +90,10 @@ def check_size(key: str, size: int, upload_limit: int) -> None:
     limit = size_limit_of(key, upload_limit)
     if size > limit:
         where = policy_for(key).prefix or "this bucket"
+        has, most = _megabytes(size, limit)
         raise PermanentStageError(
-            f"The file has {_megabytes(size)} MB, and {where} takes at most {_megabytes(limit)} MB.",
+            f"The file has {has} MB, and {where} takes at most {most} MB: upload a"
+            " smaller one, or ask the operator for more (DAILIES_UPLOAD_LIMIT).",
             code="FILE_TOO_LARGE",
         )
 
@@ -120,9 +122,13 @@ def _uuid(text: str) -> UUID | None:
     return UUID(text) if _UUID.fullmatch(text) else None
 
 
-def _megabytes(size: int) -> str:
-    # At least one decimal, so that a file a few bytes over does not read "10 MB, and at most 10 MB".
-    return f"{size / 1e6:,.6f}".rstrip("0").removesuffix(".")
+def _megabytes(size: int, limit: int) -> tuple[str, str]:
+    """Both, with as many decimals as tell them apart."""
+    for decimals in range(7):
+        told = tuple(f"{number / 1e6:,.{decimals}f}" for number in (size, limit))
+        if told[0] != told[1]:
+            break
+    return told[0], told[1]
 
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")

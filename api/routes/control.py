@@ -46,9 +46,7 @@ def cancel_job(
     why = why or Why()
     actor = why.by(x_actor)
     with guarded(), held.sessions.begin() as session:
-        ended_now = queue.cancel_job(
-            session, job_id, actor=actor, reason=why.reason or "cancelled by an operator"
-        )
+        ended_now = queue.cancel_job(session, job_id, actor=actor, reason=why.reason or "no reason given")
         job = session.get_one(ProcessingJob, job_id)
         if not ended_now and job.status != JobStatus.CANCELLED:
             raise ConflictError(f"Job {job_id} is {job.status} already.", code="JOB_ENDED")

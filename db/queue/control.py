@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from sqlalchemy import func, select, update
+from sqlalchemy import exists, func, select, update
 from sqlalchemy.orm import Session
 
 from db import audit
@@ -21,6 +21,9 @@ from pipeline.workflows import StageName
 PRIORITY_LANES = (Queue.EXPRESS, Queue.STANDARD, Queue.BULK)
 
 
+CANCELLED = "CANCELLED"  #: the error code of a job that somebody has ended
+
+
 def cancel_job(session: Session, job_id: UUID, *, actor: str, reason: str) -> bool:
     """Make every row that is not final ``cancelled``, and the job with them.
 
@@ -31,6 +34,7 @@ def cancel_job(session: Session, job_id: UUID, *, actor: str, reason: str) -> bo
     if job.status in JOB_FINAL:
         return False
     end_rows(session, job.id, TaskStatus.CANCELLED)
+    job.error_code, job.error_message = CANCELLED, f"{actor} cancelled it: {reason}"
     finish_job(session, job, JobStatus.CANCELLED, {"reason": reason}, actor=actor)
     release_hash(session, job, promote=True)
     return True
@@ -122,8 +126,14 @@ def _ensure_retriable(session: Session, job: ProcessingJob, item: MediaItem) -> 
             f"Job {job.id} is {job.status}; only a job that has ended can be retried.", code="JOB_ACTIVE"
         )
     if item.deleted_at is not None:
+        newer = exists().where(
+            MediaItem.bucket == item.bucket, MediaItem.key == item.key, MediaItem.deleted_at.is_(None)
+        )
         raise ConflictError(
-            f"Media item {item.id} was deleted; upload it again instead.", code="ITEM_DELETED"
+            f"{item.key} was replaced by a newer upload, which has a job of its own."
+            if session.scalar(select(newer))
+            else f"{item.key} was deleted; upload it again instead.",
+            code="ITEM_DELETED",
         )
     if (active := active_job_id(session, item.id, job.workflow_type)) is not None:
         raise ConflictError(

@@ -218,7 +218,7 @@ def decoding(path: Path, notes: list[str] | None = None) -> Iterator[None]:
             ) from error
         if "truncated" in str(error).lower() or _ends_early(path):
             raise PermanentStageError(
-                "The picture's data ends too early, or is damaged on the way; upload it again, whole.",
+                "The picture's data ends too early, or was damaged on its way; upload it again, whole.",
                 code="TRUNCATED_IMAGE",
             ) from error
         said = "that it is no picture" if isinstance(error, UnidentifiedImageError) else repr(str(error))

@@ -86,7 +86,7 @@ def sniff(path: Path, *, name: str = "", content_type: str | None = None) -> Sni
     with path.open("rb") as file:
         found = _type_of(file, name)
     if found is None:
-        raise _unsupported("The file is of no type that is read here, whatever its name says")
+        raise _unsupported("Whatever its name says, the file is of no type")
     return Sniffed(found, tuple(_disagreements(found, name, content_type)))
 
 
@@ -108,8 +108,10 @@ def _type_of(file: BinaryIO, name: str) -> FileType | None:
 
 
 def _unsupported(why: str) -> PermanentStageError:
-    read = ", ".join(dict.fromkeys(one.name for one in kinds.TYPES))
-    return PermanentStageError(f"{why}; Dailies reads {read}.", code="UNSUPPORTED_TYPE")
+    return PermanentStageError(
+        f"{why} that Dailies reads; convert it, or keep it elsewhere (docs/metadata.md lists the types).",
+        code="UNSUPPORTED_TYPE",
+    )
 
 
 def _of_riff(head: bytes, _file: BinaryIO) -> FileType | None:
@@ -132,7 +134,7 @@ def _of_tiff(head: bytes, file: BinaryIO) -> FileType | None:
     for start, found in (("NIKON", kinds.NEF), ("SONY", kinds.ARW)):
         if make.startswith(start):
             return found
-    raise _unsupported("This is a camera's raw file of a make that is not read")
+    raise _unsupported("The file is a camera's raw file of no make")
 
 
 def _is_raw(tags: tiff.Tags) -> bool:

@@ -67,7 +67,9 @@ def test_job_is_cancelled_moved_and_retried_by_the_user_of_the_machine(run: Run,
     with sessions.begin() as session:
         job_id = new_job(session).id
     assert json_of(run("priority", str(job_id), "9", "--json"))["priority"] == 9
-    assert json_of(run("cancel", str(job_id), "--reason", "wrong cut", "--json"))["status"] == "cancelled"
+    cancelled = json_of(run("cancel", str(job_id), "--reason", "wrong cut", "--json"))
+    assert (cancelled["status"], cancelled["error_code"]) == ("cancelled", "CANCELLED")
+    assert cancelled["error_message"] == f"{getpass.getuser()} cancelled it: wrong cut"
     assert json_of(run("retry", str(job_id), "--from", "ingest", "--json"))["status"] == "queued"
     assert entries(sessions, "job_cancelled") == [(job_id, getpass.getuser(), "wrong cut")]
     assert "metadata" in run("cancel", str(job_id)).output

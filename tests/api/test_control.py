@@ -146,7 +146,12 @@ def test_retry_from_a_stage_and_of_what_cannot_be_retried(api: TestClient, sessi
         gone = factories.add_job(session, deleted, [T.CANCELLED] * 6)
     response = api.post(f"/api/v1/jobs/{pictures.id}/retry", json={"stage": "dedupe"})
     error_of(response, 422, "VALIDATION_ERROR", "stage")
-    error_of(api.post(f"/api/v1/jobs/{gone.id}/retry"), 409, "ITEM_DELETED")
+    why = error_of(api.post(f"/api/v1/jobs/{gone.id}/retry"), 409, "ITEM_DELETED")
+    assert "upload it again" in why
+    with sessions.begin() as session:
+        factories.add_item(session, key=deleted.key, version_id="2")
+    why = error_of(api.post(f"/api/v1/jobs/{gone.id}/retry"), 409, "ITEM_DELETED")
+    assert "replaced by a newer upload" in why
 
 
 def test_retry_beside_a_newer_job_at_work_is_a_conflict(api: TestClient, sessions: Sessions) -> None:

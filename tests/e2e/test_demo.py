@@ -15,7 +15,7 @@ from tests.e2e.stacks import Stack, dailies
 
 KEYS = {
     "key", "media_item_id", "job_id", "status", "error_code", "error_message", "kind", "mime_type", "size",
-    "sha256", "width", "height", "captured_at", "gps", "duplicate_of", "thumbnails", "rows",
+    "sha256", "width", "height", "captured_at", "gps", "duplicate_of", "warnings", "thumbnails", "rows",
 }  # fmt: skip
 BROKEN = {"truncated.jpg": "TRUNCATED_IMAGE", "noise.jpg": "UNSUPPORTED_TYPE", "empty.jpg": "EMPTY_FILE"}
 
@@ -145,3 +145,14 @@ def test_the_same_file_again_is_done_at_once(stack: Stack, tmp_path: Path) -> No
     assert stack.dailies("ingest", str(tmp_path / "again.png"), "--json", str(second)).returncode == 0
     jobs = [json.loads(path.read_text())["files"][0]["job_id"] for path in (first, second)]
     assert jobs[0] == jobs[1]
+
+
+def test_another_file_of_the_name_is_said_to_replace_the_first(stack: Stack, tmp_path: Path) -> None:
+    told = tmp_path / "told.json"
+    for size in ((300, 200), (500, 400)):
+        Image.new("RGB", size, "coral").save(tmp_path / "clip.png")
+        done = stack.dailies("ingest", str(tmp_path / "clip.png"), "--json", str(told))
+        assert done.returncode == 0
+    (file,) = json.loads(told.read_text(encoding="utf-8"))["files"]
+    assert (file["width"], file["warnings"]) == (500, ["It has replaced an earlier file of this name."])
+    assert "1 file: 1 completed" in done.stdout

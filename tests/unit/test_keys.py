@@ -94,7 +94,7 @@ def test_check_size_of_an_empty_file_says_so() -> None:
 
 def test_size_sentence_never_rounds_both_numbers_to_the_same() -> None:
     with pytest.raises(
-        PermanentStageError, match=r"has 10\.485761 MB, and wardrobe/ takes at most 10\.48576 MB"
+        PermanentStageError, match=r"has 10\.485761 MB, and wardrobe/ takes at most 10\.485760 MB"
     ):
         check_size("wardrobe/x.jpg", 10 * 1024**2 + 1, 1000)
 

@@ -36,6 +36,7 @@ def test_a_file_is_below_nothing(pictures: Path) -> None:
 
 
 def test_find_alone_leaves_the_name_of_the_folder_out(pictures: Path) -> None:
+    (pictures / "holiday" / ".DS_Store").write_text("what a desktop leaves")
     found = find(pictures / "holiday")
     assert [upload.key for upload in found] == ["uploads/IMG_1.jpg", "uploads/sea/IMG_2.jpg"]
     assert "uploads/otters.jpg" in [upload.key for upload in find(SAMPLES)]
