@@ -38,7 +38,7 @@ class Upload:
     key: str
     size: int | None = None
     version_id: str = ""
-    replaced: bool = False  #: there was a file of another size under its key
+    replaced: bool = False  #: there were other bytes under its key
     error_code: str | None = None
     error: str | None = None
 
@@ -91,20 +91,21 @@ def put(uploads: list[Upload], settings: Settings, uploaded: Callable[[Upload], 
 def _put(s3: S3Client, bucket: str, upload: Upload) -> None:
     kind = mimetypes.guess_type(upload.path.name)[0] or "application/octet-stream"
     try:
-        upload.replaced = _size_of(s3, bucket, upload.key) not in {None, upload.size}
+        before = _etag_of(s3, bucket, upload.key)
         s3.upload_file(str(upload.path), bucket, upload.key, ExtraArgs={"ContentType": kind}, Config=TRANSFER)
         head = s3.head_object(Bucket=bucket, Key=upload.key)
         upload.version_id = head.get("VersionId", "")
+        upload.replaced = before not in {None, head["ETag"]}
     except OSError as error:
         _refuse(upload, "UNREADABLE_FILE", f"The file cannot be read: {error.strerror or error}.")
     except (Boto3Error, BotoCoreError, ClientError, ParamValidationError, UnicodeError) as error:
         _refuse(upload, "UPLOAD_FAILED", f"The file could not be uploaded: {error}")
 
 
-def _size_of(s3: S3Client, bucket: str, key: str) -> int | None:
-    """Bytes of the object that is there now; None where there is none, or nobody may know."""
+def _etag_of(s3: S3Client, bucket: str, key: str) -> str | None:
+    """What names the bytes that are there now; None where there are none, or nobody may know."""
     try:
-        return s3.head_object(Bucket=bucket, Key=key)["ContentLength"]
+        return s3.head_object(Bucket=bucket, Key=key)["ETag"]
     except ClientError:
         return None
 

@@ -118,7 +118,7 @@ def _metadata(session: Session, done: Done) -> Effect:
 
 def _tell(session: Session, bucket: str, *keys: str) -> None:
     """Have the files read again that the sidecars at ``keys`` tell of."""
-    told = [sidecars.tell(session, bucket, key) for key in keys]
+    told = [sidecars.tell(session, bucket, key) for key in sorted(keys)]  # each locks a folder: in one order
     if not all(told):
         raise TransientStageError(
             "A file of this sidecar is being read again for another one; this one's turn comes after.",

@@ -89,11 +89,12 @@ def check_size(key: str, size: int, upload_limit: int) -> None:
         raise PermanentStageError("The file is empty; upload it again.", code="EMPTY_FILE")
     limit = size_limit_of(key, upload_limit)
     if size > limit:
-        where = policy_for(key).prefix or "this bucket"
+        policy = policy_for(key)
+        where = policy.prefix or "this bucket"
+        more = ", or ask the operator for more (DAILIES_UPLOAD_LIMIT)" if policy.size_limit is None else ""
         has, most = _megabytes(size, limit)
         raise PermanentStageError(
-            f"The file has {has} MB, and {where} takes at most {most} MB: upload a"
-            " smaller one, or ask the operator for more (DAILIES_UPLOAD_LIMIT).",
+            f"The file has {has} MB, and {where} takes at most {most} MB: upload a smaller one{more}.",
             code="FILE_TOO_LARGE",
         )
 

@@ -82,8 +82,8 @@ class Settings(BaseSettings):
     max_crashes: PositiveInt = 3
     retry_base: Seconds = timedelta(seconds=5)
     retry_cap: Seconds = timedelta(minutes=10)
-    soft_time_limit: Seconds = timedelta(minutes=4)
-    hard_time_limit: Seconds = timedelta(minutes=4, seconds=30)
+    soft_time_limit: Seconds = timedelta(minutes=15)
+    hard_time_limit: Seconds = timedelta(minutes=15, seconds=30)
     shutdown_grace: Seconds = Field(
         timedelta(seconds=30),
         ge=timedelta(0),

@@ -19,8 +19,6 @@ from pipeline.workflows import StageName
 
 #: Where a job waits because of its priority. A row in another queue is there because of its stage, and stays.
 PRIORITY_LANES = (Queue.EXPRESS, Queue.STANDARD, Queue.BULK)
-
-
 CANCELLED = "CANCELLED"  #: the error code of a job that somebody has ended
 
 

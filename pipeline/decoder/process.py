@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -34,6 +35,8 @@ class Decoder:
         self._channel: socket.socket | None = None
         self._end: Callable[[], object] = lambda: None
         self._runs = 0  #: that the process has begun
+        self._told_s = 0.0  #: CPU time that its answers told of
+        self._ended_s = 0.0  #: CPU time of the processes before it
         self.peak = 0  #: bytes: the most memory that the last run's process held
         self.cpu_s = 0.0  #: CPU time of all runs so far, with the programs that they called
 
@@ -57,6 +60,7 @@ class Decoder:
         answer = wire.unpack_answer(body, stage.name, context.workdir)
         self.peak = answer.peak
         self.cpu_s += answer.cpu_s
+        self._told_s += answer.cpu_s
         if answer.spent:
             self.close()
         if isinstance(answer.outcome, DailiesError):
@@ -64,17 +68,20 @@ class Decoder:
         return answer.outcome
 
     def close(self) -> None:
-        """End the process, if there is one."""
+        """End the process, if there is one. What it has spent and not told of is known then."""
+        if self._process is None:
+            return
         self._end()
+        self.cpu_s += max(0.0, _cpu_s_of_the_ended() - self._ended_s - self._told_s)
         self._process = self._channel = None
 
     def _ask(self, order: bytes, budget: Budget) -> bytes | None:
         channel = self._started()
         self._runs += 1
         channel.settimeout(budget.wall_s)
-        with suppress(ConnectionError):  # it has ended: the answer will say so
-            wire.send(channel, order)
         try:
+            with suppress(ConnectionError):  # it has ended: the answer will say so
+                wire.send(channel, order)
             return wire.receive(channel)
         except TimeoutError as late:
             raise TransientStageError(
@@ -100,6 +107,7 @@ class Decoder:
                 process_group=0,  # with the programs that it calls
             )
         self._process, self._channel, self._runs = process, ours, 0
+        self._ended_s, self._told_s = _cpu_s_of_the_ended(), 0.0
         self._end = weakref.finalize(self, _end, process, ours)
         return ours
 
@@ -125,6 +133,12 @@ class Decoder:
             "takes too much memory.",
             code="DECODER_CRASHED",
         )
+
+
+def _cpu_s_of_the_ended() -> float:
+    """CPU time of this process's children that have ended, and of theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _end(process: subprocess.Popen[bytes], channel: socket.socket) -> None:

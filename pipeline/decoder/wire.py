@@ -55,12 +55,12 @@ class Answer:
 
 def pack_order(order: Order) -> bytes:
     """``order`` as JSON."""
-    return _ORDER.dump_json(order)
+    return json.dumps(_ORDER.dump_python(order, mode="json")).encode()  # escapes what a path has of no UTF-8
 
 
 def unpack_order(body: bytes) -> Order:
     """The order in ``body``."""
-    return _ORDER.validate_json(body)
+    return _ORDER.validate_python(json.loads(body))
 
 
 def pack_answer(answer: StageOutput | DailiesError, *, peak: int, cpu_s: float, spent: bool) -> bytes:

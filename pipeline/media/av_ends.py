@@ -16,6 +16,7 @@ _FIRST_FRAME = 4096  # bytes behind the tag in which an MP3 has its header
 _HAS_FRAMES, _HAS_BYTES = 1, 2  # of a Xing header's flags
 _OGG_TAIL = 65_536  # bytes: more than a page can have
 _OGG_LAST = 4  # of a page's flags
+_UNKNOWN_LENGTHS = (0xFFFFFFFF, 0xFFFFFFFF_FFFFFFFF)
 _ADTS_HEAD, _ADTS_LONGEST = 7, 8191  # bytes of a frame's head, and of a frame
 _ADTS_ENOUGH = 2  # frames, each where the one before ends: not by chance
 _VINT_HEAD = 12  # bytes: an identifier of 4 and a length of 8
@@ -64,6 +65,26 @@ def has_last_page(path: Path) -> bool:
         tail = file.read()
     flags = tail[tail.rfind(b"OggS") :][5:6]
     return bool(flags and flags[0] & _OGG_LAST)
+
+
+def promises_more(head: bytes, size: int) -> bool:
+    """Whether the first chunks of a WAV, or its samples alone, are said to have more than ``size`` bytes."""
+    lengths = (head[4:8], head.partition(b"data")[2][:4])
+    return head.startswith(b"RIFF") and any(int.from_bytes(one, "little") > size for one in lengths)
+
+
+def movie_seconds(path: Path) -> float:
+    """What the header of an MP4 or QuickTime file says of its length (ISO/IEC 14496-12, 8.2.2); 0 without."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        found = boxes.find(file, boxes.Box(b"", 0, size), b"moov", b"mvhd")
+        data = boxes.payload(file, found, 32) if found else b""
+    if len(data) < 32:  # noqa: PLR2004 - up to the length, in either version
+        return 0.0
+    scale, length = (
+        struct.unpack_from(">IQ", data, 20) if data[0] == 1 else struct.unpack_from(">II", data, 12)
+    )
+    return length / scale if scale and length not in _UNKNOWN_LENGTHS else 0.0
 
 
 def ends_in_a_frame(path: Path) -> bool:

@@ -13,6 +13,7 @@ from av.container import InputContainer
 from av.stream import Disposition, Stream
 from av.subtitles.stream import SubtitleStream
 
+from pipeline.media.av_ends import movie_seconds
 from pipeline.media.av_probe import Opened, cover_of, has_decoder, in_seconds
 from pipeline.media.told import Gps, position, signed_degrees, text_of
 from pipeline.media.when import Candidate, Captured, DateField, choose
@@ -140,6 +141,10 @@ def duration_of(opened: Opened, stream: Stream | None, notes: list[str]) -> floa
             f"The header tells of {seconds:.0f} seconds, the index of {indexed:.0f}; the index counts."
         )
         return indexed
+    if opened.format == "mov" and (told := movie_seconds(opened.path)) > 2 * seconds + 1:
+        notes.append(
+            f"The header tells of {told:.0f} seconds, the tracks of {seconds:.0f}; the tracks count."
+        )
     if seconds > _LONGEST:
         notes.append(f"The header tells of {seconds / 3600:.0f} hours, which was not believed.")
         return None

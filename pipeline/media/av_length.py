@@ -8,7 +8,7 @@ import av
 from av.audio.stream import AudioStream
 
 from pipeline.media import av_facts as facts
-from pipeline.media.av_ends import ends_in_a_frame, has_last_page, mpeg_header
+from pipeline.media.av_ends import ends_in_a_frame, has_last_page, mpeg_header, promises_more
 from pipeline.media.av_probe import Opened, in_seconds, only, packets_of, seek
 
 _WALKED = 2_000_000  # bytes: a smaller file without a header is read through
@@ -44,6 +44,8 @@ def length_of(opened: Opened, stream: AudioStream, notes: list[str]) -> Length:
     if opened.format == "wav" and seconds and rate and seconds > 1 + (there := opened.size * 8 / rate):
         notes.append(f"The header tells of {seconds:.0f} seconds, the file holds {there:.0f}.")
         return Length(there)
+    if opened.format == "wav" and promises_more(opened.head, opened.size):
+        notes.append("Its writer never filled in how long it is; what is there was read.")
     cut = opened.format == "ogg" and not has_last_page(opened.path)
     cut = cut or (opened.format == "flac" and bool(seconds) and not _reaches(opened, stream, seconds or 0.0))
     if cut:

@@ -10,6 +10,12 @@ from typing import BinaryIO, NamedTuple
 
 _MOST = 64  # boxes looked at in one parent: real files have a dozen before what is looked for
 _MOST_OF_A_FILE = 200_000  # a fragment each second for a day
+#: What describes a file, and what holds its samples; and what else stands beside these.
+_ENOUGH = (frozenset({b"moov", b"meta", b"JXL "}), frozenset({b"mdat", b"moof", b"jxlc", b"jxlp"}))
+_OF_A_FILE = frozenset.union(*_ENOUGH) | {
+    *b"mfra free skip wide uuid udta sidx styp ftyp Exif jumb brob jbrd jxll".split(),
+    b"xml ",
+}
 _META_VERSION = 4  # bytes of version and flags before the children of a ``meta`` box
 
 
@@ -41,13 +47,19 @@ def boxes(file: BinaryIO, start: int, end: int) -> Iterator[Box]:
 
 
 def ends_early(file: BinaryIO, size: int) -> bool:
-    """Whether the last of the file's own boxes lies past its ``size`` in bytes, or has no whole head."""
-    start = 0
+    """Whether the last of the file's own boxes lies past its ``size`` in bytes, or has no whole head.
+
+    Behind a file that has all it needs may stand what is no box: some cameras append data of their own.
+    """
+    start, seen = 0, set[bytes]()
     for _ in range(_MOST_OF_A_FILE):
         file.seek(start)
         head = file.read(16)
+        if _ENOUGH[0] & seen and _ENOUGH[1] & seen and head[4:8] not in _OF_A_FILE:
+            return False
         if len(head) < 8:  # noqa: PLR2004 - a box's head
             return len(head) > 0 and start > 0
+        seen.add(head[4:8])
         length = int.from_bytes(head[:4])
         if length == 1 and len(head) == 16:  # noqa: PLR2004 - with the long length
             length = int.from_bytes(head[8:16])

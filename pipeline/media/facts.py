@@ -16,6 +16,7 @@ from pipeline.media.told import Gps, Told
 from pipeline.media.when import choose
 from pipeline.media.xmp import Values, XmpError, read_packet, told_by_xmp
 
+_DEEPEST, _HIGHEST = -11_000, 1_000_000  # metres: a trench of the sea, an orbit
 #: What people write, and who tells it best, by the Metadata Working Group's guidelines 2.0. "written" is XMP,
 #: then IPTC; the other way round if the IPTC was changed by a program that left the XMP as it was.
 _RULE: dict[str, tuple[str, ...]] = {
@@ -78,7 +79,8 @@ def merge(exif: Told, xmp: Told, iptc: Told, *, iptc_is_newer: bool = False) -> 
     written = ("iptc", "xmp") if iptc_is_newer else ("xmp", "iptc")
     captured = choose((*exif.dates, *xmp.dates, *iptc.dates))
     place = exif if exif.gps or not xmp.gps else xmp
-    details: dict[str, Any] = {**captured.details(), "altitude_m": place.altitude}
+    height = place.altitude if place.altitude is not None and _DEEPEST <= place.altitude <= _HIGHEST else None
+    details: dict[str, Any] = {**captured.details(), "altitude_m": height}
     groups = {
         "camera": xmp.camera | exif.camera,
         "exposure": xmp.exposure | exif.exposure,

@@ -18,6 +18,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_BIT_DEPTH = 24  # where it stands: after signature, length, name, width and height
 _GIF_SCREEN, _GIF_IMAGE = 13, 10  # bytes of its header, and of a frame's
 _SCAN = 0xDA  # marker before a JPEG's pixels
+_SCAN_MARK = bytes((0xFF, _SCAN))
 MOST_BLOCKS = 5_000  #: segments of a JPEG, chunks of a PNG that are not its pixels
 _MOST_EXIF = 2_000_000  # bytes in a JPEG: a segment holds 64 KB, and EXIF is one
 _MOST_SCANS = 500  # what libjpeg-turbo's own programs advise; encoders write ten or so
@@ -76,13 +77,22 @@ def _is_all_chunks(file: BinaryIO) -> bool:
 
 def is_all_scans(path: Path) -> bool:
     """Whether a JPEG comes in more scans than anyone writes: each costs a pass over the picture."""
-    at = 0
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        at = _first_scan(data)
+        end = data.find(b"\xff\xd9", at)  # behind the picture may stand anything, such as its film
         for _ in range(_MOST_SCANS):
-            at = data.find(bytes((0xFF, _SCAN)), at) + 2  # in coded pixels 0xFF comes before 0 alone
+            at = data.find(_SCAN_MARK, at, end) + 2  # in coded pixels 0xFF comes before 0 alone
             if at < 2:  # noqa: PLR2004 - not found
                 return False
     return True
+
+
+def _first_scan(data: mmap.mmap) -> int:
+    """Where the segments before a JPEG's first scan end, which may hold pictures with scans of their own."""
+    at = 2
+    while data[at : at + 1] == b"\xff" and data[at : at + 2] != _SCAN_MARK:
+        at += 2 + int.from_bytes(data[at + 2 : at + 4])
+    return at
 
 
 def png_bits(path: Path) -> int:

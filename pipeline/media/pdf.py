@@ -161,6 +161,8 @@ def _details(document: PdfDocument, path: Path, notes: list[str]) -> dict[str, A
         "javascript": pdfium.FPDFDoc_GetJavaScriptActionCount(document) > 0
         or _mentions(path, b"/JavaScript"),
     }
+    if details["javascript"]:
+        notes.append("The document carries JavaScript; it is not run.")
     details |= {key: value for key, name in _INFO.items() if (value := _info(document, name))}
     keywords = [word.strip() for word in re.split("[,;\n]", _info(document, "Keywords"))]
     if found := list(dict.fromkeys(filter(None, keywords)))[:_MOST_KEYWORDS]:

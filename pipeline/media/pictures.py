@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from PIL import Image
 
@@ -27,10 +28,17 @@ if TYPE_CHECKING:
 
 PRIMARY: Size = (1280, 720)
 WHOLE = 512  #: pixels, the longest side
+_LIBRARIES = ("pillow", "pillow-heif", "pillow-jxl-plugin", "av", "pypdfium2", "pyvips-binary", "rawpy")
 #: Of what ``primary`` looks like: the libraries that decode and resample.
 VERSION = "+".join(
-    ["2", *(f"{name}-{version(name)}" for name in ("pillow", "av", "pypdfium2", "pyvips-binary", "rawpy"))]
-) + ("+simd" if lanczos.IS_SIMD else "")
+    [
+        "2",
+        *(
+            f"{name}-{version(name)}"
+            for name in (*_LIBRARIES, *(["cykooz-resizer"] if lanczos.IS_SIMD else []))
+        ),
+    ]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,4 +95,4 @@ def take_kept(path: Path) -> Image.Image | None:
 
 def place_beside(copy: Path) -> Path:
     """Where ``primary`` is kept beside the local copy of a file: the spool deletes either when it is full."""
-    return copy.with_name(f"{copy.name}.primary-{VERSION}")
+    return copy.with_name(f"{copy.name}.primary-{crc32(VERSION.encode()):08x}")

@@ -72,9 +72,9 @@ class _Moment:
 
 
 _DATE = re.compile(
-    r"(?P<year>\d{4})(?:[:/.-](?P<month>\d\d)(?:[:/.-](?P<day>\d\d)"
+    r"(?P<year>\d{4})(?:[:/.-]?(?P<month>\d\d)(?:[:/.-]?(?P<day>\d\d)"
     r"(?:[ T]+(?P<hour>\d\d):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:[.,](?P<fraction>\d+))?)?"
-    r" ?(?P<offset>Z|[+-]\d\d:?\d\d)?)?)?)?",
+    r" ?(?P<offset>Z|[+-]\d\d:?\d\d)?)?)?)?(?!\d)",
     re.ASCII,
 )
 _OFFSET = re.compile(r"([+-])(\d\d):?(\d\d)", re.ASCII)

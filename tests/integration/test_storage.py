@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
@@ -23,6 +23,8 @@ from pipeline.settings import Settings, get_settings
 from pipeline.spool import Spool
 from pipeline.stages.base import Asset
 from pipeline.storage import ObjectStore
+from tests.faults.proxy import AwsProxy
+from tests.faults.rules import Call, Fault
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -41,6 +43,20 @@ class CountingStore(ObjectStore):
 
     def _count(self, model: Any, **_: Any) -> None:
         self.asked.append(model.name)
+
+
+class Meanwhile(Fault):
+    """Something happens while the body of an answer is on its way."""
+
+    def __init__(self, happen: Callable[[], object]) -> None:
+        self._happen = happen
+
+    def body(self, call: Call, pieces: Iterator[bytes], length: int) -> Iterator[bytes]:  # noqa: ARG002 - not asked
+        first = next(pieces)
+        yield first[:1000]
+        self._happen()
+        yield first[1000:]
+        yield from pieces
 
 
 @pytest.fixture
@@ -117,6 +133,21 @@ def test_fetch_reads_the_version_it_was_asked_for(
     assert codes(
         PermanentStageError, lambda: spool_of_another_machine.fetch(store, unversioned, LIMIT)
     ) == "OBJECT_REPLACED"  # fmt: skip
+
+
+def test_object_that_is_replaced_while_it_is_read_is_read_to_its_end(
+    aws: Settings, s3: S3Client, bucket: str, spool: Spool
+) -> None:
+    old, new = os.urandom(LIMIT), os.urandom(LIMIT)
+    asset = uploaded(s3, bucket, old).model_copy(update={"version_id": None})
+
+    assert aws.aws_endpoint_url
+    with AwsProxy(aws.aws_endpoint_url) as proxy:
+        replace = Meanwhile(lambda: uploaded(s3, bucket, new, key=asset.key))
+        proxy.rule(replace, "S3.GetObject")
+        through = aws.model_copy(update={"aws_endpoint_url": proxy.url})
+        with closing(ObjectStore(through)) as store:
+            assert spool.fetch(store, asset, LIMIT).path.read_bytes() == old
 
 
 def test_fetch_of_other_bytes_than_ingest_saw_says_so(

@@ -85,6 +85,12 @@ def test_error_of_the_stage_arrives_as_it_was(decoder: Decoder, tmp_path: Path) 
     assert caught.value.code == "TRUNCATED_IMAGE"
 
 
+def test_name_that_is_no_utf_8_gets_there(decoder: Decoder, tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    assert Case(decoder, folder, encoded(detailed((64, 48)))).run(StageName.INGEST).value
+
+
 def test_file_that_needs_more_memory_is_refused_and_the_next_is_not(large: Case, photo: Case) -> None:
     with pytest.raises(PermanentStageError) as caught:
         large.run(StageName.METADATA, Budget(memory=50 * MB, cpu_s=60, wall_s=60))
@@ -100,6 +106,7 @@ def test_file_that_needs_more_cpu_time_is_refused_and_the_next_is_not(large: Cas
     with pytest.raises(PermanentStageError) as caught:
         again_and_again()
     assert caught.value.code == "CPU_LIMIT_EXCEEDED"
+    assert large.decoder.cpu_s >= 1  # it was killed in its first second or later: that counts too
     assert photo.run(StageName.METADATA).value
 
 

@@ -86,6 +86,16 @@ def test_check_size_holds_the_limit_of_the_prefix_to_the_byte(key: str, limit: i
     assert raised.value.code == "FILE_TOO_LARGE"
 
 
+def test_setting_is_named_where_it_is_the_limit() -> None:
+    def told(key: str) -> str:
+        with pytest.raises(PermanentStageError) as raised:
+            check_size(key, 10**12, 1000)
+        return raised.value.message
+
+    assert "DAILIES_UPLOAD_LIMIT" in told("uploads/x.jpg")
+    assert "DAILIES" not in told("raw/x.mov")
+
+
 def test_check_size_of_an_empty_file_says_so() -> None:
     with pytest.raises(PermanentStageError) as raised:
         check_size("uploads/x.jpg", 0, 1000)

@@ -155,6 +155,7 @@ def wav(path: Path, riff: int, data: int, samples: bytes) -> Path:
 
 def test_a_wav_that_was_never_finished_lasts_as_long_as_it_holds(tmp_path: Path) -> None:
     path = wav(tmp_path / "sound", 0xFFFFFFFF, 0xFFFFFFFF, bytes(16_000))
+    assert any("never filled in" in warning for warning in described(path).warnings)
     assert described(path).duration_seconds == pytest.approx(1, abs=0.01)
     assert shown(path).size == (1280, 720)
 

@@ -175,3 +175,10 @@ def test_warnings_of_the_opened_picture_are_kept_once(tmp_path: Path) -> None:
         .warnings[0]
         .startswith("The EXIF cannot be read")
     )
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"), [(-430.5, -430.5), (408_000, 408_000), (1e300, None), (-20_000, None)]
+)
+def test_altitude_that_cannot_be_is_none(told: float, kept: float | None) -> None:
+    assert merge(Told(altitude=told), Told(), Told()).details["altitude_m"] == kept

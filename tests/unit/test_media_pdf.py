@@ -118,7 +118,9 @@ def test_a_password_is_asked_for(tmp_path: Path) -> None:
 def test_scripts_and_attachments_are_noted_and_the_library_could_not_run_them(tmp_path: Path) -> None:
     assert not {"V8", "XFA"} & set(pypdfium2.version.PDFIUM_INFO.flags)
     script = "<< /S /JavaScript /JS (app.alert\\(1\\)) >>"
-    assert described(tmp_path, pdf(catalog=f"/OpenAction {script}")).details["javascript"] is True
+    found = described(tmp_path, pdf(catalog=f"/OpenAction {script}"))
+    assert found.details["javascript"] is True
+    assert found.warnings == ("The document carries JavaScript; it is not run.",)
     named = f"/Names << /JavaScript << /Names [(a) {script}] >> >>"
     assert described(tmp_path, pdf(catalog=named)).details["javascript"] is True
     document = pypdfium2.PdfDocument(pdf())

@@ -227,6 +227,18 @@ def test_a_video_cut_anywhere_is_refused(tmp_path: Path, kind: str) -> None:
         assert code_of(path) == "TRUNCATED_VIDEO", twentieth
 
 
+@pytest.mark.parametrize("tail", [b"\0\0\0\0", b"\n", b"a camera's own data, as some append it" * 9])
+@pytest.mark.parametrize("kind", ["mp4", "mov"])
+def test_what_is_appended_to_a_whole_film_takes_nothing_from_it(
+    tmp_path: Path, kind: str, tail: bytes
+) -> None:
+    path = video(tmp_path / "clip", kind, seconds=1)
+    whole = described(path)
+    path.write_bytes(path.read_bytes() + tail)
+    assert described(path).duration_seconds == whole.duration_seconds
+    assert looks_like(upright(path), corners())
+
+
 def test_a_claim_of_ten_hours_is_not_believed(tmp_path: Path) -> None:
     path = video(tmp_path / "clip", "mp4", muxer_options={"movflags": "faststart"})
     for box in (b"mvhd", b"mdhd"):
@@ -234,6 +246,7 @@ def test_a_claim_of_ten_hours_is_not_believed(tmp_path: Path) -> None:
         patched(path, box, 16, (36_000 * scale).to_bytes(4))
     found = described(path)
     assert found.duration_seconds == pytest.approx(2, abs=0.1)
+    assert found.warnings == ("The header tells of 36000 seconds, the tracks of 2; the tracks count.",)
     assert looks_like(upright(path), corners())
 
 

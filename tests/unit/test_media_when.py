@@ -31,6 +31,7 @@ def test_choose_takes_the_best_field_whatever_the_order_of_arrival() -> None:
         ("2024-02-29T23:59", datetime(2024, 2, 29, 23, 59, tzinfo=UTC), "minute"),
         ("2024-02-29", datetime(2024, 2, 29, tzinfo=UTC), "day"),
         ("2024:02:29   :  :  ", datetime(2024, 2, 29, tzinfo=UTC), "day"),
+        ("20240229", datetime(2024, 2, 29, tzinfo=UTC), "day"),
         ("2024-02", datetime(2024, 2, 1, tzinfo=UTC), "month"),
         ("1989-00-00", datetime(1989, 1, 1, tzinfo=UTC), "year"),
         ("1826", datetime(1826, 1, 1, tzinfo=UTC), "year"),

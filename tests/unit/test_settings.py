@@ -76,7 +76,7 @@ def test_value_out_of_range_is_refused_by_its_name(
     assert [error["loc"] for error in caught.value.errors()] == [(name.lower(),)]
 
 
-@pytest.mark.parametrize(("name", "seconds"), [("SOFT_TIME_LIMIT", 270), ("HARD_TIME_LIMIT", 240)])
+@pytest.mark.parametrize(("name", "seconds"), [("SOFT_TIME_LIMIT", 930), ("HARD_TIME_LIMIT", 900)])
 def test_soft_limit_that_is_not_below_the_hard_one_is_refused(
     monkeypatch: pytest.MonkeyPatch, name: str, seconds: int
 ) -> None:

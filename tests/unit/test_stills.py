@@ -241,6 +241,11 @@ def bomb(width: int, height: int, kind: str) -> bytes:
     return bytes(data)
 
 
+def test_what_follows_a_picture_counts_for_none_of_its_scans(tmp_path: Path) -> None:
+    film = b"\xff\xda\0\x08" * 1000
+    assert described(tmp_path, encoded(corners(), "JPEG", progressive=True) + film).width
+
+
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "JXL", "JPEG"])
 def test_too_many_pixels_are_refused_by_the_header(tmp_path: Path, kind: str) -> None:
     with pytest.raises(PermanentStageError, match=r"16000 x 9000 pixels \(144\.0 megapixels\)") as raised:
