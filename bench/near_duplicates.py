@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench import near_million, near_photographs
 from bench.near_million import Cost
-from bench.near_photographs import Found
+from bench.near_photographs import Found, Recall
 from cli.stack import postgres
 from cli.stack.embedded import running
 from cli.stack.environment import environment
@@ -40,7 +40,7 @@ def main() -> int:
     for name in [name for name in os.environ if name.startswith("DAILIES_")]:
         del os.environ[name]
     families = near_photographs.families()
-    print(_photographs(near_photographs.judge(families)), flush=True)
+    print(_photographs(near_photographs.judge(families), near_photographs.crops()), flush=True)
     if not given.count:
         return 0
     made = near_million.hashes(given.count, families)
@@ -61,25 +61,34 @@ def _only_postgres(state: State) -> list[Role]:
     return [postgres.role(state, durable=True, on_ready=lambda: None)]
 
 
-def _photographs(found: Found) -> str:
+def _photographs(found: Found, crops: list[Recall]) -> str:
     lines = [
         f"{found.pictures} pictures: originals and {len(near_photographs.EDITS)} edits of each.",
         f"{found.plain} originals of a quality below {WORTH_COMPARING} were left out.",
         "",
-        f"| edit | recall at {THRESHOLD} | recall at {WIDEST} | median distance | largest |",
-        "|---|---:|---:|---:|---:|",
+        *_recall("edit", found.recall),
     ]
-    for one in found.recall:
-        shares = " | ".join(f"{one.within[most]:.1%}" for most in near_photographs.THRESHOLDS)
-        lines.append(f"| {one.edit} | {shares} | {one.median:.0f} | {one.largest} |")
     false = " and ".join(f"{count} at {most}" for most, count in found.false_positives.items())
     lines += [
         "",
         f"False positives in {found.strangers:,} pairs of different originals: {false}.",
         f"The nearest of these pairs differs in {found.nearest_stranger} bits.",
         "",
+        *_recall("cropped by, of each side", crops),
+        "",
     ]
     return "\n".join(lines)
+
+
+def _recall(of: str, found: list[Recall]) -> list[str]:
+    lines = [
+        f"| {of} | recall at {THRESHOLD} | recall at {WIDEST} | median distance | largest |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for one in found:
+        shares = " | ".join(f"{one.within[most]:.1%}" for most in near_photographs.THRESHOLDS)
+        lines.append(f"| {one.edit} | {shares} | {one.median:.0f} | {one.largest} |")
+    return lines
 
 
 def _cost(cost: Cost) -> str:

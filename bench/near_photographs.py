@@ -24,6 +24,7 @@ SOURCES = (
 LANCZOS = Image.Resampling.LANCZOS
 TILE = 400  #: the least pixels of a tile's sides
 MOST_TILES = 8  #: on a side
+CROPS = (1, 2, 3, 5)  #: hundredths of each side
 THRESHOLDS = (THRESHOLD, WIDEST)
 Edit = Callable[[Image.Image, random.Random], Image.Image]
 Hashes = NDArray[np.uint8]
@@ -54,9 +55,7 @@ class Found:
 
     pictures: int
     plain: int  #: originals with too little in them, left out
-    recall: list[
-        tuple[str, float, float, int]
-    ]  #: edit, share within the threshold, median and largest distance
+    recall: list[Recall]  #: of each edit
     strangers: int  #: pairs of pictures from different originals
     false_positives: dict[int, int]  #: of these pairs, by threshold
     nearest_stranger: int
@@ -135,8 +134,7 @@ def judge(made: list[Family]) -> Found:
     recall = []
     for edit in EDITS:
         apart = [_distance(family.bits["original"], family.bits[edit]) for family in kept]
-        within = {most: sum(one <= most for one in apart) / len(apart) for most in THRESHOLDS}
-        recall.append(Recall(edit, within, float(np.median(apart)), max(apart)))
+        recall.append(_recall(edit, apart))
     hashes = as_array([bits for family in kept for bits in family.bits.values()])
     owner = np.repeat(np.arange(len(kept)), len(EDITS) + 1)
     strangers, false, nearest = 0, dict.fromkeys(THRESHOLDS, 0), 8 * HASH_BYTES
@@ -146,6 +144,25 @@ def judge(made: list[Family]) -> Found:
         false = {most: count + int((others <= most).sum()) for most, count in false.items()}
         nearest = min(nearest, int(others.min(initial=nearest)))
     return Found(len(hashes), len(made) - len(kept), recall, strangers, false, nearest)
+
+
+def crops() -> list[Recall]:
+    """How far copies are of which so many hundredths of each side were taken, evenly or from one corner."""
+    apart: dict[str, list[int]] = {}
+    for tile in (tile for name in SOURCES for tile in tiles(name)):
+        original = pdq(_reduced(tile))
+        for percent in CROPS if original.quality >= WORTH_COMPARING else ():
+            width, height = (round(side * (1 - percent / 100)) for side in tile.size)
+            for how, share in (("evenly", 2), ("from one corner", 1)):
+                left, top = (tile.width - width) // share, (tile.height - height) // share
+                copy = pdq(_reduced(tile.crop((left, top, left + width, top + height))))
+                apart.setdefault(f"{percent} % {how}", []).append(_distance(original.bits, copy.bits))
+    return [_recall(name, distances) for name, distances in apart.items()]
+
+
+def _recall(name: str, apart: list[int]) -> Recall:
+    within = {most: sum(one <= most for one in apart) / len(apart) for most in THRESHOLDS}
+    return Recall(name, within, float(np.median(apart)), max(apart))
 
 
 def as_array(hashes: list[bytes]) -> Hashes:
