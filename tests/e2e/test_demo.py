@@ -107,7 +107,7 @@ def test_ingest_says_that_a_lane_is_paused(stack: Stack, tmp_path: Path) -> None
     Image.new("RGB", (64, 64), "plum").save(tmp_path / "plum.png")
     assert stack.dailies("pause", "standard", "--reason", "disk swap").returncode == 0
     try:
-        waits = stack.dailies("ingest", str(tmp_path / "plum.png"), "--timeout", "8")
+        waits = stack.dailies("ingest", str(tmp_path / "plum.png"), "--timeout", "25")
     finally:
         assert stack.dailies("resume", "standard").returncode == 0
     assert waits.returncode == 1

@@ -123,7 +123,7 @@ def test_every_stage_is_seen_to_succeed_and_a_broken_file_to_fail(stack: Stack) 
     assert job
     row = stack.api.get(f"jobs/{job['id']}")["data"]["rows"][0]
     # The operator finds the row by the id that Flower shows.
-    assert "Dailies reads JPEG" in failed[row["id"]]["exception"]
+    assert "no type that Dailies reads" in failed[row["id"]]["exception"]
 
 
 def send_event(stack: Stack, bucket: str, key: str) -> None:

@@ -232,7 +232,7 @@ def test_app_is_made_as_the_design_says(aws: Settings) -> None:
     ]
     conf = app.conf
     assert (conf.task_acks_late, conf.result_backend, conf.accept_content) == (True, None, ["json"])
-    assert (conf.task_soft_time_limit, conf.task_time_limit) == (240, 270)
+    assert (conf.task_soft_time_limit, conf.task_time_limit) == (900, 930)
     assert conf.broker_transport_options["polling_interval"] == 0  # it adds to the long poll
     credentials = [
         name for name in ("aws_access_key_id", "secret") if name in repr(conf.broker_transport_options)

@@ -106,7 +106,7 @@ def test_file_that_needs_more_cpu_time_is_refused_and_the_next_is_not(large: Cas
     with pytest.raises(PermanentStageError) as caught:
         again_and_again()
     assert caught.value.code == "CPU_LIMIT_EXCEEDED"
-    assert large.decoder.cpu_s >= 1  # it was killed in its first second or later: that counts too
+    assert large.decoder.cpu_s > 0.5  # the time of the run that was ended counts too
     assert photo.run(StageName.METADATA).value
 
 
