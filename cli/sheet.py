@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from cli.client import Api
 from cli.follow import Items
+from cli.outcome import summary
 from pipeline.errors import DailiesError
 
 COLUMNS = 4
@@ -29,9 +30,7 @@ def draw(api: Api, files: list[dict[str, Any]], items: Items, path: Path) -> Non
     sheet = Image.new("RGB", (width, HEADER + rows * (PICTURE[1] + CAPTION + GAP)), PAPER)
     pen = ImageDraw.Draw(sheet)
     pen.text((GAP, 22), "Dailies", font=_font(30), fill=INK)
-    done = sum(1 for file in files if file["status"] == "completed")
-    summary = f"{len(files)} files, {done} completed, {len(files) - done} not"
-    pen.text((width - GAP, 36), summary, font=_font(16), fill=FAINT, anchor="ra")
+    pen.text((width - GAP, 36), summary(files), font=_font(16), fill=FAINT, anchor="ra")
     for index, file in enumerate(shown):
         row, column = divmod(index, COLUMNS)
         corner = (GAP + column * (PICTURE[0] + GAP), HEADER + row * (PICTURE[1] + CAPTION + GAP))

@@ -127,7 +127,9 @@ def process(
         console.print(f"Contact sheet: {contact_sheet}")
     final = all_final(uploads, items)
     if not final:
-        console.print("[red]Not every file is final.[/] The others go on by themselves: `dailies jobs`.")
+        console.print(
+            "[red]Not every file is final.[/] What is not goes on by itself: `dailies jobs` shows it."
+        )
     return final
 
 

@@ -75,9 +75,8 @@ def promises_more(head: bytes, size: int) -> bool:
 
 def movie_seconds(path: Path) -> float:
     """What the header of an MP4 or QuickTime file says of its length (ISO/IEC 14496-12, 8.2.2); 0 without."""
-    size = path.stat().st_size
     with path.open("rb") as file:
-        found = boxes.find(file, boxes.Box(b"", 0, size), b"moov", b"mvhd")
+        found = boxes.find(file, boxes.whole(path), b"moov", b"mvhd")
         data = boxes.payload(file, found, 32) if found else b""
     if len(data) < 32:  # noqa: PLR2004 - up to the length, in either version
         return 0.0

@@ -6,6 +6,7 @@ Source: ISO/IEC 14496-12, section 4.2.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 _MOST = 64  # boxes looked at in one parent: real files have a dozen before what is looked for
@@ -25,6 +26,11 @@ class Box(NamedTuple):
     name: bytes
     start: int
     end: int
+
+
+def whole(path: Path) -> Box:
+    """The file as the parent of its own boxes."""
+    return Box(b"", 0, path.stat().st_size)
 
 
 def boxes(file: BinaryIO, start: int, end: int) -> Iterator[Box]:

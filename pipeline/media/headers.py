@@ -9,7 +9,7 @@ import mmap
 from pathlib import Path
 from typing import BinaryIO
 
-from pipeline.media.boxes import Box, boxes, find, payload
+from pipeline.media.boxes import boxes, find, payload, whole
 from pipeline.media.ifd import IfdError
 from pipeline.media.jxl import CODESTREAM, CONTAINER, read_header
 from pipeline.media.tiff import Tiff
@@ -104,7 +104,7 @@ def png_bits(path: Path) -> int:
 def avif_bits(path: Path) -> int:
     """Bits for each channel of an AVIF; 8 where it does not say."""
     with path.open("rb") as file:
-        coding = find(file, _whole(path), b"meta", b"iprp", b"ipco", b"av1C")
+        coding = find(file, whole(path), b"meta", b"iprp", b"ipco", b"av1C")
         data = payload(file, coding, 4) if coding else b""
     if len(data) < 4 or not data[2] & 0x40:  # noqa: PLR2004 - high_bitdepth, in the third of its bytes
         return 8
@@ -114,7 +114,7 @@ def avif_bits(path: Path) -> int:
 def avif_transfer(path: Path) -> int:
     """The number of an AVIF's transfer characteristics (ITU-T H.273); 2 where it does not say."""
     with path.open("rb") as file:
-        properties = find(file, _whole(path), b"meta", b"iprp", b"ipco")
+        properties = find(file, whole(path), b"meta", b"iprp", b"ipco")
         for box in boxes(file, properties.start, properties.end) if properties else ():
             data = payload(file, box, 8) if box.name == b"colr" else b""
             if data.startswith(b"nclx"):
@@ -156,7 +156,3 @@ def tiff_pages(path: Path, most: int) -> int:
 def _colours(flags: int) -> int:
     """Bytes of the table of colours that ``flags`` announce."""
     return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0
-
-
-def _whole(path: Path) -> Box:
-    return Box(b"", 0, path.stat().st_size)
