@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -19,6 +21,8 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from kombu.transport import SQS
 from kombu.transport.virtual import Base64  # noqa: F401 - kombu finds its codecs through the transport's module
+
+from tasks.bundle import Bundle
 
 if TYPE_CHECKING:
     from tasks.poller import Poller
@@ -62,11 +66,26 @@ class Channel(SQS.Channel):
     do_restore = False  # what was not acknowledged comes again by itself; kombu would send it a second time
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._bundle: Bundle | None = None  # before kombu asks for its client
         super().__init__(*args, **kwargs)
         self._marked: dict[str, float] = {}
         self._mute_until = 0.0
         self._poller: Poller | None = None
         self._receipts: Receipts | None = None
+
+    def sqs(self, queue: str | None = None) -> Any:
+        """The client for a queue; while messages are bundled, one that keeps them."""
+        client = super().sqs(queue)
+        return client if self._bundle is None else self._bundle.of(client)
+
+    @contextmanager
+    def bundled(self) -> Iterator[Bundle]:
+        """What is published on this channel meanwhile is kept, and leaves by ``Bundle.send``."""
+        self._bundle = Bundle()
+        try:
+            yield self._bundle
+        finally:
+            self._bundle = None
 
     def exchange_declare(self, exchange: str | None = None, type: str = "direct", **kwargs: Any) -> Any:  # noqa: A002
         """Declare; a topic becomes a fan-out, because SNS sends everything to everybody."""

@@ -22,7 +22,7 @@ from pipeline.errors import (
 from pipeline.queues import LANES, Queue
 from pipeline.settings import Settings
 from pipeline.workflows import StageName
-from tasks.dispatch import publish
+from tasks.dispatch import publish_all
 from tasks.queues import SQS_ERRORS, queues_of
 from tasks.runtime import Runtime, build
 
@@ -99,14 +99,12 @@ def publish_rows(sessions: Sessions, rows: Sequence[UUID]) -> int:
 
     A broker or database that is away is no error: the rows say that they wait, and the steward sends them.
     """
-    sent = 0
     try:
         with guarded():
-            for row_id in rows:
-                sent += publish(sessions, row_id, strict=True)
+            return publish_all(sessions, rows)
     except InfrastructureError as error:
-        log.warning("publish_failed", code=error.code, error=error.message, left=len(rows) - sent)
-    return sent
+        log.warning("publish_failed", code=error.code, error=error.message, left=len(rows))
+        return 0
 
 
 def retry_jobs(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -17,6 +19,7 @@ from db.session import Sessions
 from pipeline.errors import InfrastructureError
 from pipeline.queues import Queue
 from pipeline.settings import Settings
+from tasks.bundle import BUNDLE
 
 log = structlog.get_logger(__name__)
 
@@ -36,20 +39,57 @@ def task_name(stage: str) -> str:
     return f"dailies.{stage}"
 
 
-def publish(sessions: Sessions, row_id: UUID, *, strict: bool = False) -> bool:
+def publish(sessions: Sessions, row_id: UUID) -> bool:
     """Send the message of a row that nobody was told of, if it is ours to send: mark, commit, then send.
 
     Returns whether a message was sent. A broker that does not answer is no error here: the row says that it
-    was not published, and the steward publishes it. The steward itself is ``strict``, and gets an
-    InfrastructureError: it has many rows, and better things to do than to wait for the broker with each.
+    was not published, and the steward publishes it.
     """
     with sessions.begin() as session:
         ticket = queue.win_ticket(session, row_id)
-    return _send_and_tell(sessions, ticket, strict=strict)
+    return _send_and_tell(sessions, ticket, strict=False)
+
+
+def publish_all(sessions: Sessions, row_ids: Sequence[UUID]) -> int:
+    """``publish`` for many rows, in their order, with a call to SQS for ten; returns how many were sent.
+
+    Ends with the first ten of which SQS takes none: these and the rest say that they wait. Raises
+    InfrastructureError where nothing was sent at all.
+    """
+    sent = 0
+    for start in range(0, len(row_ids), BUNDLE):
+        with sessions.begin() as session:
+            tickets = queue.win_tickets(session, row_ids[start : start + BUNDLE])
+        refused = _send_bundle(sessions, tickets) if tickets else {}
+        sent += len(tickets) - len(refused)
+        if refused and len(refused) == len(tickets):
+            if not sent:
+                raise _broker_unavailable(refused[0])
+            break
+    return sent
+
+
+def _send_bundle(sessions: Sessions, tickets: list[queue.Ticket]) -> dict[int, str]:
+    """Returns the places of those that were not sent, and why; they are given back."""
+    from tasks.app import get_app
+
+    try:
+        with get_app().producer_or_acquire() as producer, producer.channel.bundled() as bundle:
+            for ticket in tickets:
+                _send(ticket, producer=producer)
+            refused: dict[int, str] = bundle.send()
+    except BROKER_ERRORS as error:  # of some it may be unknown whether they were sent
+        refused = dict.fromkeys(range(len(tickets)), str(error))
+    for number, reason in refused.items():
+        _give_back(sessions, tickets[number], reason)
+    return refused
 
 
 def publish_copy(sessions: Sessions, row_id: UUID, *, seen: datetime | None, strict: bool = False) -> bool:
-    """Send the row's message once more, if ``published_at`` is still what the caller saw, and has passed."""
+    """Send the row's message once more, if ``published_at`` is still what the caller saw, and has passed.
+
+    ``strict`` is for the steward: see ``publish_all``.
+    """
     with sessions.begin() as session:
         ticket = queue.win_copy(session, row_id, seen=seen)
     return _send_and_tell(sessions, ticket, strict=strict)
@@ -61,18 +101,24 @@ def _send_and_tell(sessions: Sessions, ticket: queue.Ticket | None, *, strict: b
     try:
         _send(ticket)
     except BROKER_ERRORS as error:
-        log.warning("publish_failed", row_id=str(ticket.row_id), error=str(error))
-        with sessions.begin() as session:
-            queue.give_back(session, ticket)
+        _give_back(sessions, ticket, str(error))
         if strict:
-            raise InfrastructureError(
-                f"The broker does not answer: {error}", code=BROKER_UNAVAILABLE
-            ) from error
+            raise _broker_unavailable(error) from error
         return False
     return True
 
 
-def _send(ticket: queue.Ticket) -> None:
+def _broker_unavailable(reason: object) -> InfrastructureError:
+    return InfrastructureError(f"The broker does not answer: {reason}", code=BROKER_UNAVAILABLE)
+
+
+def _give_back(sessions: Sessions, ticket: queue.Ticket, reason: str) -> None:
+    log.warning("publish_failed", row_id=str(ticket.row_id), error=reason)
+    with sessions.begin() as session:
+        queue.give_back(session, ticket)
+
+
+def _send(ticket: queue.Ticket, **options: Any) -> None:
     from tasks.app import get_app
 
     get_app().send_task(
@@ -83,6 +129,7 @@ def _send(ticket: queue.Ticket) -> None:
         parent_id=None if ticket.predecessor is None else str(ticket.predecessor),
         root_id=str(ticket.root),
         **({"DelaySeconds": ticket.delay} if ticket.delay else {}),
+        **options,
     )
 
 

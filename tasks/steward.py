@@ -52,7 +52,7 @@ class Steward:
         self._queues = Queues(runtime.settings)
         self._due = threading.Event()
         self._releases = Turns()
-        self._publications, self._copies = ({lane: Turns() for lane in LANES} for _ in range(2))
+        self._copies = {lane: Turns() for lane in LANES}
         self.repair = Repair(runtime)
         self.collector = Collector(runtime, self._queues)
         self.housekeeping = Housekeeping(runtime)
@@ -144,14 +144,17 @@ class Steward:
         published, end = 0, time.monotonic() + PATIENCE
         away: InfrastructureError | None = None
         while lanes and time.monotonic() < end:
-            for lane in tuple(lanes):  # one that refuses keeps no other waiting
-                turns = self._publications[lane]
-                with sessions() as session:
-                    found = queue.unpublished(
-                        session, lane, horizon=queue.SQS_MAX_DELAY, limit=BATCH + len(turns.late)
-                    )
-                done = turns.each(found, lambda row_id: dispatch.publish(sessions, row_id, strict=True))
-                published, away = published + done, turns.away or away
+            for lane in tuple(lanes):
+                done = 0
+                try:
+                    with guarded(), sessions() as session:
+                        found = queue.unpublished(session, lane, horizon=queue.SQS_MAX_DELAY, limit=BATCH)
+                    with guarded():
+                        done = dispatch.publish_all(sessions, found)
+                except InfrastructureError as error:  # one that refuses keeps no other waiting
+                    log.warning("lane_left", queue=lane, error=error.message)
+                    away = error
+                published += done
                 if not done:
                     lanes.remove(lane)
         if away is not None:

@@ -22,11 +22,10 @@ class Turns:
 
     def __init__(self) -> None:
         self.late: set[UUID] = set()  #: the rows that failed when they were last tried
-        self.away: InfrastructureError | None = None  #: what the broker answered, if that ended the last turn
 
     def each(self, rows: Iterable[UUID], work: Callable[[UUID], bool]) -> int:
         """For how many of ``rows`` the work was done. Ends early when the broker or the database is away."""
-        done, failures, self.away = 0, 0, None
+        done, failures = 0, 0
         found = list(rows)
         self.late.intersection_update(found)
         for row_id in sorted(found, key=self.late.__contains__):
@@ -36,7 +35,6 @@ class Turns:
             except InfrastructureError as error:
                 log.warning("row_left", row_id=str(row_id), error=error.message)
                 if error.code == BROKER_UNAVAILABLE:
-                    self.away = error
                     break
             except Exception:
                 log.exception("row_left", row_id=str(row_id))

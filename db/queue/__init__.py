@@ -33,7 +33,7 @@ from db.queue.letters import (
     redrive_letter,
     without_copy,
 )
-from db.queue.publish import SQS_MAX_DELAY, Ticket, give_back, win_copy, win_ticket
+from db.queue.publish import SQS_MAX_DELAY, Ticket, give_back, win_copy, win_ticket, win_tickets
 from db.queue.rescue import charge_undelivered, expired, held_tokens, release_expired
 from db.queue.settle import Again, Cost, Effect, Fenced, GaveUp, Settled, complete, fail
 
@@ -90,5 +90,6 @@ __all__ = [
     "waiting_since",
     "win_copy",
     "win_ticket",
+    "win_tickets",
     "without_copy",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -15,6 +16,7 @@ from db.models.base import is_in
 from pipeline.states import DUE, TaskStatus
 
 SQS_MAX_DELAY = timedelta(minutes=15)
+_NOBODY_WAS_TOLD = and_(is_in(QueueRow.status, DUE), QueueRow.published_at.is_(None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,14 @@ def win_ticket(session: Session, row_id: UUID) -> Ticket | None:
     ``then`` is when the message becomes visible. None when somebody else has won, or the row is due too late
     for SQS and left to the steward.
     """
-    return _win(session, row_id, and_(is_in(QueueRow.status, DUE), QueueRow.published_at.is_(None)))
+    return next(iter(_win(session, QueueRow.id == row_id, _NOBODY_WAS_TOLD)), None)
+
+
+def win_tickets(session: Session, row_ids: Sequence[UUID]) -> list[Ticket]:
+    """``win_ticket`` for many rows, in their order. What somebody has locked is left out, not waited for."""
+    free = select(QueueRow.id).where(QueueRow.id.in_(row_ids)).with_for_update(skip_locked=True)
+    won = {ticket.row_id: ticket for ticket in _win(session, QueueRow.id.in_(free), _NOBODY_WAS_TOLD)}
+    return [won[row_id] for row_id in row_ids if row_id in won]
 
 
 def win_copy(session: Session, row_id: UUID, *, seen: datetime | None) -> Ticket | None:
@@ -45,30 +54,28 @@ def win_copy(session: Session, row_id: UUID, *, seen: datetime | None) -> Ticket
     ``seen`` is the ``published_at`` that the caller decided by: it must have passed, and still be there.
     Past SQS's longest delay the row is left to the steward, with ``published_at`` cleared.
     """
-    ticket = _win(
-        session,
-        row_id,
-        and_(
-            is_in(QueueRow.status, {*DUE, TaskStatus.PROCESSING}),
-            QueueRow.published_at.is_not_distinct_from(seen),
-            or_(QueueRow.published_at.is_(None), QueueRow.published_at <= func.clock_timestamp()),
-        ),
+    as_seen = and_(
+        is_in(QueueRow.status, {*DUE, TaskStatus.PROCESSING}),
+        QueueRow.published_at.is_not_distinct_from(seen),
+        or_(QueueRow.published_at.is_(None), QueueRow.published_at <= func.clock_timestamp()),
     )
+    ticket = next(iter(_win(session, QueueRow.id == row_id, as_seen)), None)
     if ticket is None:
         _leave_to_steward(session, row_id)
     return ticket
 
 
-def _win(session: Session, row_id: UUID, guard: ColumnElement[bool]) -> Ticket | None:
+def _win(session: Session, rows: ColumnElement[bool], guard: ColumnElement[bool]) -> list[Ticket]:
     now = func.clock_timestamp()
     due_at = func.greatest(QueueRow.available_at, QueueRow.lease_expires_at, now)
     other = aliased(QueueRow)
     of_job = select(other.id).where(other.job_id == QueueRow.job_id)
     won = session.execute(
         update(QueueRow)
-        .where(QueueRow.id == row_id, due_at <= now + SQS_MAX_DELAY, guard)
+        .where(rows, due_at <= now + SQS_MAX_DELAY, guard)
         .values(published_at=due_at)
         .returning(
+            QueueRow.id,
             QueueRow.job_type,
             QueueRow.queue,
             extract("epoch", QueueRow.published_at - now),
@@ -77,11 +84,11 @@ def _win(session: Session, row_id: UUID, guard: ColumnElement[bool]) -> Ticket |
             QueueRow.published_at,
         )
         .execution_options(synchronize_session=False)
-    ).one_or_none()
-    if won is None:
-        return None
-    job_type, queue, wait, predecessor, root, published_at = won
-    return Ticket(row_id, job_type, queue, max(math.ceil(wait), 0), predecessor, root, published_at)
+    )
+    return [
+        Ticket(row_id, job_type, queue, max(math.ceil(wait), 0), predecessor, root, published_at)
+        for row_id, job_type, queue, wait, predecessor, root, published_at in won
+    ]
 
 
 def _leave_to_steward(session: Session, row_id: UUID) -> None:

@@ -16,7 +16,7 @@ from tests.faults.load import Load, Upload, mixture
 from tests.faults.results import Result
 from tests.faults.stack import Stack
 
-WARM_SHARE = 0.12  #: of the stages are done before the fault begins
+WARM_SHARE, WARM_MOST = 0.12, 250  #: so many of the stages are done before the fault begins
 STALL_S = 90.0  #: nothing has ended for so long: it never will
 POLL_S = 0.5
 #: What has not ended, each row as text.
@@ -62,7 +62,7 @@ def _run(case: Case, folder: Path, *, assets: int, seed: int, began: float) -> R
         busy = Load(stack, uploads, len(uploads) / case.seconds, asks=round(assets * case.asks))
         run = Run(stack, busy, seed=seed, seconds=case.seconds)
         with busy:
-            enough = WARM_SHARE * assets * len(StageName)
+            enough = min(WARM_SHARE * assets * len(StageName), WARM_MOST)
             stack.until(lambda: _done(stack) >= enough, seconds=120)
             case.body(run)
             _settle(stack, uploads, busy)

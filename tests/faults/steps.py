@@ -28,6 +28,7 @@ COMMITS = (
 )
 CALLS = {
     "SQS.SendMessage": "send",
+    "SQS.SendMessageBatch": "send",
     "SQS.DeleteMessage": "delete",
     "SQS.DeleteMessageBatch": "delete",
     "S3.HeadObject": "head",

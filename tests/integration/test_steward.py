@@ -287,11 +287,11 @@ def test_lane_that_refuses_keeps_no_other_lane_waiting(
     """A queue that is missing, or that we may not send to, with the oldest rows."""
     asked = []
 
-    def refusing(ticket: queue.Ticket) -> None:
+    def refusing(ticket: queue.Ticket, **options: Any) -> None:
         asked.append(ticket.queue)
         if ticket.queue == Queue.EXPRESS:
             raise OperationalError("AWS.SimpleQueueService.NonExistentQueue")
-        send(ticket)
+        send(ticket, **options)
 
     send = dispatch._send
     monkeypatch.setattr(dispatch, "_send", refusing)
