@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessColl
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from db import fleet, jobs, letters, stats
+from db import fleet, jobs, letters, marks, stats
 from db.session import Sessions, guarded
 from pipeline.errors import InfrastructureError
 from pipeline.queues import LANES
@@ -74,6 +74,7 @@ class _QueueCollector(Collector):
                 dead = jobs.count_dead_letters(session)
                 still_open, paused = letters.count_open(session), jobs.paused_lanes(session)
                 workers = fleet.count_states(session, silent=self._silent)
+                steward = marks.age(session, marks.WATCHED)
         except InfrastructureError as error:
             log.warning("scrape_without_database", error=error.message)
             up.add_metric([], 0)
@@ -88,6 +89,10 @@ class _QueueCollector(Collector):
         yield by_reason
         yield _open_letters(still_open)
         yield from _fleet(workers, paused)
+        watched = GaugeMetricFamily("dailies_steward_silent_seconds", "Since a steward was last heard of.")
+        if steward is not None:
+            watched.add_metric([], steward.total_seconds())
+        yield watched
 
 
 def _lanes(living: list[stats.LivingRows], waits: Mapping[str, float | None]) -> Iterator[Metric]:

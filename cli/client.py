@@ -44,6 +44,11 @@ class Api:
         """The whole answer to ``DELETE /api/v1/<path>``. Raises as ``get`` does."""
         return self._data(self._request("DELETE", self._v1(path), _given(query)))
 
+    def not_ready(self) -> list[str]:
+        """What ``GET /ready`` finds wrong, each as a sentence. Raises as ``get`` does."""
+        checks = self._request("GET", f"{self.url}/ready").json()["data"]["checks"]
+        return [f"{name}: {check['error']}" for name, check in checks.items() if not check["ok"]]
+
     def _v1(self, path: str) -> str:
         return f"{self.url}/api/v1/{path}"
 

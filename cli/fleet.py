@@ -18,7 +18,8 @@ app = typer.Typer()
 @app.command(rich_help_panel=PANEL)
 def queues(as_json: JsonOption = False, state: StateOption = DEFAULT_STATE) -> None:
     """Show every queue: messages, rows, how long the oldest waits, who paused it, who serves it."""
-    found = join(state).get("queues")["data"]
+    api = join(state)
+    found = api.get("queues")["data"]
     rows = [
         {
             **each,
@@ -33,10 +34,10 @@ def queues(as_json: JsonOption = False, state: StateOption = DEFAULT_STATE) -> N
     names = ["name", *messages, *counted, "workers", "paused"]
     show(found, table(rows, names), as_json=as_json)
     if not as_json:
-        _tell_more(found)
+        _tell_more(found, api.not_ready())
 
 
-def _tell_more(found: list[dict[str, Any]]) -> None:
+def _tell_more(found: list[dict[str, Any]], wrong: list[str]) -> None:
     console = make_console()
     for each in found:
         if pause := each["paused"]:
@@ -44,6 +45,8 @@ def _tell_more(found: list[dict[str, Any]]) -> None:
             console.print(f"{each['name']} is paused since {since} by {pause['by']}: {why}", markup=False)
     if error := next((each["error"] for each in found if each["error"]), None):
         console.print(f"No counts of messages: {error}", style="red", markup=False)
+    for sentence in wrong:
+        console.print(f"Not ready: {sentence}", style="red", markup=False)
 
 
 @app.command(rich_help_panel=PANEL)

@@ -13,7 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from api.asking import LIMIT_S, ask
 from api.dependencies import Resources, ResourcesDep
 from api.envelope import Envelope, Out
-from db import fleet
+from db import fleet, marks
 from db.session import guarded
 from pipeline.errors import InfrastructureError
 from tasks.control import queues_reachable
@@ -40,7 +40,8 @@ class Readiness(Out):
 
     ready: bool
     checks: dict[str, Check]
-    """``database``, ``queues``, ``bucket``, and ``room``: no worker waits for space on its disk."""
+    """``database``, ``queues``, ``bucket``, ``room`` (no worker waits for space on its disk) and ``steward``
+    (one has been heard of, so that what a fault drops is picked up)."""
 
 
 class HealthAnswer(Envelope[Health]):
@@ -63,7 +64,7 @@ async def health() -> HealthAnswer:
     responses={503: {"model": ReadinessAnswer, "description": "A dependency does not answer; says which."}},
 )
 async def ready(held: ResourcesDep, response: Response) -> ReadinessAnswer:
-    """Asks the database, the queues and the bucket, each with a short timeout."""
+    """Whether all of it can work, each part asked with a short timeout. Load balancers ask `/health`."""
     asked = _questions(held)
     checks = dict(zip(asked, await asyncio.gather(*map(_check, asked.values())), strict=True))
     told = Readiness(ready=all(check.ok for check in checks.values()), checks=checks)
@@ -78,6 +79,7 @@ def _questions(held: Resources) -> dict[str, Callable[[], None]]:
         "queues": lambda: queues_reachable(held.settings),
         "bucket": held.store.ping,
         "room": lambda: _ensure_room(held),
+        "steward": lambda: _ensure_steward(held),
     }
 
 
@@ -91,6 +93,25 @@ def _ensure_room(held: Resources) -> None:
     if full:
         told = "; ".join(f"{worker.id}: {worker.reason or 'no room'}" for worker in full)
         raise InfrastructureError(told, code="NO_ROOM")
+
+
+def _ensure_steward(held: Resources) -> None:
+    """Raise InfrastructureError when no steward is at work. Without a database nobody knows."""
+    try:
+        with guarded(), held.sessions() as session:
+            silent = marks.age(session, marks.WATCHED)
+    except InfrastructureError:
+        return
+    if silent is None or silent > held.settings.worker_silent:
+        heard = (
+            "has ever been heard of"
+            if silent is None
+            else f"has been heard of for {silent.total_seconds():.0f} s"
+        )
+        raise InfrastructureError(
+            f"No steward {heard}: what a fault has dropped waits for one. Start `dailies steward`.",
+            code="NO_STEWARD",
+        )
 
 
 async def _check(question: Callable[[], None]) -> Check:

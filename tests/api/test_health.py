@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
 from api.app import create_app
-from db import queue
+from db import marks, queue
 from db.models import DeadLetterReason
 from db.session import Sessions
 from pipeline.settings import Settings
@@ -36,10 +36,17 @@ def test_health_asks_nobody(own_logging: None, aws: Settings) -> None:
         assert data_of(client.get("/health")) == {"status": "alive"}
 
 
+@pytest.fixture(autouse=True)
+def steward_at_work(sessions: Sessions) -> None:
+    """One has just been heard of."""
+    with sessions.begin() as session:
+        marks.put(session, marks.WATCHED)
+
+
 def test_ready_tells_how_long_each_dependency_took(api: TestClient) -> None:
     told = data_of(api.get("/ready"))
     assert told["ready"] is True
-    assert set(told["checks"]) == {"database", "queues", "bucket", "room"}
+    assert set(told["checks"]) == {"database", "queues", "bucket", "room", "steward"}
     for check in told["checks"].values():
         assert (check["ok"], check["error"]) == (True, None)
         assert check["latency_ms"] > 0
@@ -83,6 +90,23 @@ def test_ready_says_which_worker_has_no_room(api: TestClient, sessions: Sessions
     told = data_of(api.get("/ready"), 503)
     assert told["checks"]["room"]["error"] == "full:1: 41 MB are free on its disk."
     assert {name for name, check in told["checks"].items() if not check["ok"]} == {"room"}
+
+
+@pytest.mark.parametrize(
+    ("minutes", "told"), [(None, "has ever been heard of"), (5, "has been heard of for 300 s")]
+)
+def test_ready_says_that_no_steward_is_at_work(
+    api: TestClient, sessions: Sessions, minutes: int | None, told: str
+) -> None:
+    with sessions.begin() as session:
+        marks.remove(session, marks.WATCHED)
+        if minutes is not None:
+            marks.put(session, marks.WATCHED, at=factories.now() - timedelta(minutes=minutes))
+    checks = data_of(api.get("/ready"), 503)["checks"]
+    assert {name for name, check in checks.items() if not check["ok"]} == {"steward"}
+    assert told in checks["steward"]["error"]
+    silent = samples(api.get("/metrics").text).get(("dailies_steward_silent_seconds", frozenset()))
+    assert (silent is None) if minutes is None else 300 <= (silent or 0) < 360
 
 
 def test_metrics_count_requests_by_route(api: TestClient, sessions: Sessions) -> None:

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 MODULES = (
     "cases_kill",
     "cases_lanes",
+    "cases_outage",
     "cases_postgres",
     "cases_broker",
     "cases_network",

@@ -20,7 +20,7 @@ from tests.faults.stack import Stack
 
 SIZE, NOISE = (320, 240), (16, 12)  #: small: the chain is what is tried, not the pictures
 TRY_EVERY_S = 0.3
-GIVE_UP_S = 300.0
+GIVE_UP_S = 600.0  #: longer than the longest outage
 #: Of the uploads, how many are each; the rest are plain pictures.
 SLOW_SHARE, BROKEN_SHARE, TWIN_SHARE = 0.10, 0.04, 0.03
 SLOWEST_S = 4.0
