@@ -9,12 +9,19 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, ByteSize, Field, PositiveInt, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from pipeline.workflows import StageName
 
 
 def _bare_seconds(value: object) -> object:
     """The environment has only strings, and pydantic reads only numbers as seconds."""
     return float(value) if isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?", value) else value
+
+
+def _names(value: object) -> object:
+    """The environment says ``a,b``; pydantic would read JSON."""
+    return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
 
 Seconds = Annotated[timedelta, BeforeValidator(_bare_seconds)]
@@ -76,6 +83,11 @@ class Settings(BaseSettings):
         ge=timedelta(seconds=2),
         le=timedelta(hours=12),
         description="How long SQS hides a message that was received; renewed at a third of it.",
+    )
+    heavy_stages: Annotated[frozenset[StageName], NoDecode, BeforeValidator(_names)] = Field(
+        frozenset(),
+        description="Stages, with commas between, whose rows wait in the lane `heavy` whatever their job's "
+        "priority: a fleet of their own.",
     )
     poll_wait: Seconds = Field(timedelta(seconds=10), ge=timedelta(0), le=timedelta(seconds=20))
     max_attempts: PositiveInt = 3

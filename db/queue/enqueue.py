@@ -14,6 +14,7 @@ from db.models import MediaItem, ProcessingJob, QueueRow
 from db.models.base import is_in
 from pipeline.errors import ConflictError, NotFoundError
 from pipeline.queues import Queue, lane_for
+from pipeline.settings import get_settings
 from pipeline.states import DUE, JOB_ACTIVE, JobStatus, TaskStatus
 from pipeline.workflows import PRIORITY_DEFAULT, StageName, check_config, stages_of
 
@@ -51,7 +52,11 @@ def enqueue(
         requested_by=requested_by,
     )
     budgets = {"max_attempts": max_attempts, "max_crashes": max_crashes}
-    session.add_all(_row(job_id, lane, position, stage, budgets) for position, stage in enumerate(stages))
+    heavy = get_settings().heavy_stages
+    session.add_all(
+        _row(job_id, Queue.HEAVY if stage in heavy else lane, position, stage, budgets)
+        for position, stage in enumerate(stages)
+    )
     session.flush()
     return session.get_one(ProcessingJob, job_id)
 

@@ -13,6 +13,7 @@ from db.models import MediaItem, ProcessingJob, QueueRow
 from db.session import Sessions
 from pipeline.errors import ConflictError, InvalidRequestError, NotFoundError
 from pipeline.queues import Queue
+from pipeline.settings import get_settings
 from pipeline.states import JobStatus, TaskStatus
 from pipeline.workflows import WorkflowType, stages_of
 from tests.factories import add_item, now
@@ -52,6 +53,28 @@ def test_priority_chooses_the_lane(session: Session, priority: int, lane: Queue)
     job = new_job(session, priority=priority)
     lanes = session.scalars(select(QueueRow.queue).where(QueueRow.job_id == job.id).distinct())
     assert list(lanes) == [lane]
+
+
+def test_stage_with_a_fleet_of_its_own_waits_in_its_lane(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAILIES_HEAVY_STAGES", "thumbnails, index")
+    get_settings.cache_clear()
+    try:
+        job = new_job(session, priority=9)
+    finally:
+        monkeypatch.undo()
+        get_settings.cache_clear()
+
+    def lanes() -> dict[str, str]:
+        session.expire_all()
+        return {row.job_type: row.queue for row in job.rows}
+
+    own = {"thumbnails": Queue.HEAVY, "index": Queue.HEAVY}
+    others = ("ingest", "dedupe", "metadata", "audit")
+    assert lanes() == dict.fromkeys(others, Queue.EXPRESS) | own
+    queue.change_priority(session, job.id, 2, actor="test")  # moves no stage out of its fleet
+    assert lanes() == dict.fromkeys(others, Queue.BULK) | own
 
 
 def test_second_active_job_of_a_workflow_is_refused_by_the_name_of_the_first(session: Session) -> None:

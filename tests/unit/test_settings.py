@@ -40,6 +40,15 @@ def test_size_is_read_as_bytes_or_with_a_unit(monkeypatch: pytest.MonkeyPatch, t
     assert Settings().upload_limit == size
 
 
+def test_stages_are_named_with_commas_and_must_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings().heavy_stages == frozenset()
+    monkeypatch.setenv("DAILIES_HEAVY_STAGES", "thumbnails, index")
+    assert Settings().heavy_stages == {"thumbnails", "index"}
+    monkeypatch.setenv("DAILIES_HEAVY_STAGES", "thumbnail")
+    with pytest.raises(ValidationError, match="heavy_stages"):
+        Settings()
+
+
 def test_region_has_the_name_that_aws_gives_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
     assert Settings().aws_region == "eu-central-1"
