@@ -1,4 +1,4 @@
-"""Part 8: a random fault out of all single ones, every ten seconds, for as long as is asked for."""
+"""Part 8: a random fault every ten seconds, out of those that need no proxy, for as long as is asked for."""
 
 from __future__ import annotations
 
