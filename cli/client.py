@@ -46,18 +46,19 @@ class Api:
 
     def not_ready(self) -> list[str]:
         """What ``GET /ready`` finds wrong, each as a sentence. Raises as ``get`` does."""
-        checks = self._request("GET", f"{self.url}/ready").json()["data"]["checks"]
+        answer = self._request("GET", f"{self.url}/ready")
+        checks = self._data(answer, HTTPStatus.SERVICE_UNAVAILABLE)["data"]["checks"]
         return [f"{name}: {check['error']}" for name, check in checks.items() if not check["ok"]]
 
     def _v1(self, path: str) -> str:
         return f"{self.url}/api/v1/{path}"
 
-    def _data(self, answer: urllib3.BaseHTTPResponse) -> dict[str, Any]:
+    def _data(self, answer: urllib3.BaseHTTPResponse, *fine: HTTPStatus) -> dict[str, Any]:
         try:
             body: dict[str, Any] = answer.json()
         except ValueError:
             body = {}
-        if answer.status >= HTTPStatus.BAD_REQUEST or "data" not in body:
+        if (answer.status >= HTTPStatus.BAD_REQUEST and answer.status not in fine) or "data" not in body:
             first: dict[str, str] = next(iter(body.get("errors", [])), {})
             raise DailiesError(
                 first.get("message") or f"{self.url} answered {answer.status}.",

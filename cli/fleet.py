@@ -84,7 +84,7 @@ def reconcile(
         show(data, table([], []), as_json=True)
     else:
         _tell(mended, drift)
-    if mended["failed"] if mended else not drift["clean"]:
+    if (mended and mended["failed"]) or not drift["clean"]:
         raise typer.Exit(1)
 
 

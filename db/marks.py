@@ -18,6 +18,7 @@ from db.models import StewardMark
 
 WATCHED = "watched"  #: when a steward last saw the database answer
 RECOVERED = "recovered"  #: when it answered again after the last gap
+ROUND = "round:"  #: and a crew's number: when it last began
 SCAN_OBJECTS, SCAN_PICTURES = "scan:objects", "scan:pictures"
 QUEUES_MADE = "queues-made"  #: when SQS says that each of our queues was made
 SWEPT = "swept"  #: when the ephemeral queues were last looked at

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from db.models import PausedLane, Worker, WorkerState
+from db.models import Worker, WorkerState
 
 
 def report(
@@ -40,8 +40,3 @@ def report(
     session.execute(
         insert(Worker).values(id=worker_id, **said).on_conflict_do_update(index_elements=["id"], set_=said)
     )
-
-
-def paused_lanes(session: Session) -> frozenset[str]:
-    """The lanes that an operator has paused."""
-    return frozenset(session.scalars(select(PausedLane.queue)))

@@ -30,7 +30,7 @@ class Spool:
     downloads under way, by which the limit may be passed.
     """
 
-    KEEP = timedelta(minutes=10)  #: no copy used within this time is deleted; stages run for less
+    KEEP = timedelta(minutes=20)  #: no copy used within this time is deleted; stages run for less
     SHARE = (
         8  #: processes assumed to fill the spool at once: each looks again after its share of what is free
     )

@@ -17,7 +17,7 @@ from db.session import guarded
 from pipeline.errors import InfrastructureError, NotOursError
 from pipeline.events import parse
 from pipeline.queues import Queue
-from tasks.dispatch import COPY_MARK, SCHEMA
+from tasks.dispatch import COPY_MARK, SCHEMA, is_newer
 from tasks.queues import SQS_ERRORS, Queues
 from tasks.runtime import Runtime
 
@@ -182,8 +182,7 @@ def row_of(body: str) -> UUID | None:
         task, told = envelope["headers"]["task"], json.loads(b64decode(envelope["body"]))[0]
         if not str(task).startswith("dailies."):
             raise NotOursError(f"The message is for the task {task!r}, which is not ours.")
-        schema = str(told[1]) if len(told) > 1 else str(SCHEMA)
-        if schema.isdecimal() and int(schema) > SCHEMA:
+        if is_newer(told[1] if len(told) > 1 else SCHEMA):
             return None
         return UUID(str(told[0]))
     except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:

@@ -90,7 +90,7 @@ def depths(settings: Settings) -> dict[Queue, Depth]:
 def publish_lane(sessions: Sessions, lane: Queue) -> int:
     """Publish what is due in a lane that was resumed, the longest due first; returns how many were sent."""
     with guarded(), sessions() as session:
-        rows = queue.unpublished_in(session, lane, limit=PUBLISHED_AT_ONCE)
+        rows = queue.unpublished(session, lane, horizon=queue.SQS_MAX_DELAY, limit=PUBLISHED_AT_ONCE)
     return publish_rows(sessions, rows)
 
 

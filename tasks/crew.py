@@ -122,7 +122,7 @@ class Crew:
         log.warning("message_not_ours", lane=lane, error=error.message)
         try:
             with guarded():
-                foreign.keep(self._sessions, self._settings, lane, body, error)
+                foreign.keep(self._sessions, lane, body, error)
         except InfrastructureError as why:
             log.warning("message_not_kept", lane=lane, error=why.message)
             self._return(handle, after=LATER)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -27,11 +27,18 @@ log = structlog.get_logger(__name__)
 SCHEMA = 1
 #: Seconds for which a message of a newer release waits for a newer worker.
 NEWER_SCHEMA_DELAY = 30
+#: A row whose message has waited so long for a newer worker is published again, by a steward that is there.
+NEWER_PATIENCE = timedelta(minutes=10)
 #: The message attribute that marks our own copies on the dead-letter queue: they are never published again.
 COPY_MARK = "dailies"
 
 BROKER_UNAVAILABLE = "BROKER_UNAVAILABLE"  #: the code of a ``strict`` publication that was not sent
 BROKER_ERRORS = (BotoCoreError, ClientError, OperationalError, OSError)
+
+
+def is_newer(schema: object) -> bool:
+    """Whether a message of this schema is for newer workers."""
+    return str(schema).isdecimal() and int(str(schema)) > SCHEMA
 
 
 def task_name(stage: str) -> str:
@@ -53,24 +60,24 @@ def publish(sessions: Sessions, row_id: UUID) -> bool:
 def publish_all(sessions: Sessions, row_ids: Sequence[UUID]) -> int:
     """``publish`` for many rows, in their order, with a call to SQS for ten; returns how many were sent.
 
-    Ends with the first ten of which SQS takes none: these and the rest say that they wait. Raises
-    InfrastructureError where nothing was sent at all.
+    Ends where the broker does not answer: those ten and the rest say that they wait. Raises
+    InfrastructureError when nothing was sent before.
     """
     sent = 0
     for start in range(0, len(row_ids), BUNDLE):
         with sessions.begin() as session:
             tickets = queue.win_tickets(session, row_ids[start : start + BUNDLE])
-        refused = _send_bundle(sessions, tickets) if tickets else {}
-        sent += len(tickets) - len(refused)
-        if refused and len(refused) == len(tickets):
+        try:
+            sent += _send_bundle(sessions, tickets) if tickets else 0
+        except InfrastructureError:
             if not sent:
-                raise _broker_unavailable(refused[0])
+                raise
             break
     return sent
 
 
-def _send_bundle(sessions: Sessions, tickets: list[queue.Ticket]) -> dict[int, str]:
-    """Returns the places of those that were not sent, and why; they are given back."""
+def _send_bundle(sessions: Sessions, tickets: list[queue.Ticket]) -> int:
+    """Returns how many were sent; what was not is given back."""
     from tasks.app import get_app
 
     try:
@@ -79,10 +86,12 @@ def _send_bundle(sessions: Sessions, tickets: list[queue.Ticket]) -> dict[int, s
                 _send(ticket, producer=producer)
             refused: dict[int, str] = bundle.send()
     except BROKER_ERRORS as error:  # of some it may be unknown whether they were sent
-        refused = dict.fromkeys(range(len(tickets)), str(error))
+        for ticket in tickets:
+            _give_back(sessions, ticket, str(error))
+        raise _broker_unavailable(error) from error
     for number, reason in refused.items():
         _give_back(sessions, tickets[number], reason)
-    return refused
+    return len(tickets) - len(refused)
 
 
 def publish_copy(sessions: Sessions, row_id: UUID, *, seen: datetime | None, strict: bool = False) -> bool:
@@ -133,10 +142,19 @@ def _send(ticket: queue.Ticket, **options: Any) -> None:
     )
 
 
-def leave_to_newer(request: Context) -> None:
-    """Send a message of a newer release again, as it came, for a newer worker to take."""
+def leave_to_newer(sessions: Sessions, request: Context) -> bool:
+    """Send a message of a newer release again, as it came, for a newer worker; returns whether it was sent.
+
+    Not where its row has no use for it, nor where no such worker has come for long: after a way back to this
+    release none ever does, and what the newer one has left would go round for ever.
+    """
     from tasks.app import get_app
 
+    with sessions.begin() as session:
+        wanted = queue.still_wanted(session, UUID(request.id), patience=NEWER_PATIENCE)
+    if not wanted:
+        log.warning("message_of_newer_release_dropped", row_id=request.id)
+        return False
     get_app().send_task(
         request.task,
         args=request.args,
@@ -147,6 +165,7 @@ def leave_to_newer(request: Context) -> None:
         root_id=request.root_id,
         DelaySeconds=NEWER_SCHEMA_DELAY,
     )
+    return True
 
 
 def publish_job(sessions: Sessions, job_id: UUID) -> bool:

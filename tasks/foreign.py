@@ -12,8 +12,7 @@ from db import queue
 from db.session import Sessions
 from pipeline.errors import NotOursError
 from pipeline.queues import Queue
-from pipeline.settings import Settings
-from tasks import dispatch
+from tasks.dispatch import is_newer
 
 #: What our task names begin with.
 OURS = "dailies."
@@ -40,19 +39,30 @@ def ensure_ours(app: Celery, body: str) -> None:
         raise NotOursError(f"The message is for the task {headers.get('task')!r}, which is none of ours.")
     if envelope.get("content-type") != "application/json":
         raise NotOursError(f"The message's arguments are {envelope.get('content-type')!r}, not JSON.")
+    _ensure_arguments(envelope)
+
+
+def _ensure_arguments(envelope: dict[str, Any]) -> None:
     try:
-        args = json.loads(_plain(envelope["body"], envelope["properties"].get("body_encoding")))[0]
+        args, kwargs, embedded = json.loads(
+            _plain(envelope["body"], envelope["properties"].get("body_encoding"))
+        )
     except (KeyError, IndexError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise NotOursError(f"The message's arguments cannot be read: {error}") from error
-    if not isinstance(args, list):
-        raise NotOursError("The message's arguments are no list.")
+    if not isinstance(args, list) or not args:
+        raise NotOursError("The message's arguments are no list, or an empty one.")
+    if len(args) > 1 and is_newer(args[1]):
+        return
+    if kwargs or (isinstance(embedded, dict) and any(embedded.values())):
+        raise NotOursError(
+            "The message has named arguments, or tasks that are to follow it; ours have neither."
+        )
 
 
-def keep(sessions: Sessions, settings: Settings, lane: Queue, body: str, error: NotOursError) -> None:
-    """Keep it as a dead letter, so that nothing that arrived is lost."""
+def keep(sessions: Sessions, lane: Queue, body: str, error: NotOursError) -> None:
+    """Keep it as a dead letter, so that nothing that arrived is lost. The steward sends its copy to SQS."""
     with sessions.begin() as session:
         queue.keep_foreign(session, source=lane, body=body, error=error)
-    dispatch.copy_dead_letters(sessions, settings, limit=1)  # the steward sends the rest
 
 
 def _envelope(body: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import structlog
 
-from db import queue, workers
+from db import jobs, queue, workers
 from db.models import WorkerState
 from db.session import Sessions, guarded
 from pipeline.errors import InfrastructureError
@@ -154,7 +154,7 @@ class Keeper:
             self._no_room = why_no_room(self._settings)
         if self._is_due("pauses", PAUSES_EVERY):
             with self._sessions() as session:
-                self._paused = workers.paused_lanes(session)
+                self._paused = frozenset(jobs.paused_lanes(session))
         lanes = self._poller.lanes
         closed = frozenset(lanes if self._no_room else (lane for lane in lanes if lane in self._paused))
         if closed != self._poller.closed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -51,15 +52,21 @@ class Listener:
     def poll(self) -> int:
         """Receive one batch and handle it; returns how many messages were handled and deleted."""
         url = self._queues.url(Queue.EVENTS)
-        # A message that was on its way when we were told to stop is visible again after its timeout.
-        received: list[MessageTypeDef] = self._stop.wait_for(lambda: self._receive(url), otherwise=[])
-        handled = [message for message in received if self._handle(message)]
+        received = self._receive(url)
+        # Told to stop: what has come meanwhile, and what has not begun, goes back for another listener.
+        handled = [message for message in received if not self._stop.asked and self._handle(message)]
         if handled:
             self._queues.client.delete_message_batch(
                 QueueUrl=url,
+                Entries=[{"Id": name, "ReceiptHandle": handle} for name, handle in _named(handled)],
+            )
+        if self._stop.asked and len(handled) < len(received):
+            left = [message for message in received if message not in handled]
+            self._queues.client.change_message_visibility_batch(
+                QueueUrl=url,
                 Entries=[
-                    {"Id": str(index), "ReceiptHandle": message["ReceiptHandle"]}
-                    for index, message in enumerate(handled)
+                    {"Id": name, "ReceiptHandle": handle, "VisibilityTimeout": 0}
+                    for name, handle in _named(left)
                 ],
             )
         return len(handled)
@@ -102,6 +109,11 @@ class Listener:
             log.info("event_applied", what=applied.what, bucket=event.bucket, key=event.key, **ids)
             if applied.job_id is not None:
                 dispatch.publish_job(sessions, applied.job_id)
+
+
+def _named(messages: Sequence[MessageTypeDef]) -> list[tuple[str, str]]:
+    """The receipt handles, each with a name for the answer to a batch."""
+    return [(str(number), message["ReceiptHandle"]) for number, message in enumerate(messages)]
 
 
 def main() -> None:

@@ -82,11 +82,6 @@ class Receipts:
                 self._returns.append((known, after))
         self._work.set()
 
-    def held(self) -> frozenset[str]:
-        """The handles of what is being kept hidden now."""
-        with self._lock:
-            return frozenset(self._held)
-
     def stop(self, *, patience: float) -> None:
         """Do what is owed, for at most ``patience`` seconds."""
         self._stopping = True

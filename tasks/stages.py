@@ -64,9 +64,9 @@ def deliver(task: Task, row_id: object, schema: object = dispatch.SCHEMA, *_: An
     with bound_contextvars(row_id=str(row_id), task=task.name):
         try:
             # The version first: what the rest of a newer message means is for newer workers to say.
-            if str(schema).isdecimal() and int(str(schema)) > dispatch.SCHEMA:
-                _leave_to_newer(task)
             with guarded():
+                if dispatch.is_newer(schema):
+                    return _leave_to_newer(get_runtime(), task)
                 return _deliver(get_runtime(), row_id)
         except InfrastructureError as error:
             # The row could not be asked, or not be told. The message comes back; the row decides again.
@@ -80,9 +80,10 @@ def deliver(task: Task, row_id: object, schema: object = dispatch.SCHEMA, *_: An
             raise Reject(str(error), requeue=True) from error
 
 
-def _leave_to_newer(task: Task) -> None:
-    dispatch.leave_to_newer(task.request)
-    raise Retry(message="the message is of a newer release", when=dispatch.NEWER_SCHEMA_DELAY)
+def _leave_to_newer(runtime: Runtime, task: Task) -> str:
+    if dispatch.leave_to_newer(runtime.sessions, task.request):
+        raise Retry(message="the message is of a newer release", when=dispatch.NEWER_SCHEMA_DELAY)
+    return "dropped"
 
 
 def _deliver(runtime: Runtime, told: object) -> str:

@@ -38,6 +38,8 @@ ADVISORY_LOCK = 7_402_002
 OVERTAKEN_BY = timedelta(minutes=2)
 BATCH = 200  #: rows that are asked for at a time
 PATIENCE = 10.0  #: seconds that a step goes on while there is more to do
+#: The steward that holds a crew's lock has begun no round for so long: another one works without it.
+STANDBY_AFTER = timedelta(minutes=3)
 LAST_WORDS = 10.0  #: seconds that a crew gets to end its step at shutdown
 POOL_SIZE = 6  #: each crew holds its lock and one session
 
@@ -60,12 +62,14 @@ class Steward:
             {"release_expired": self.release_expired},
             {
                 "repair_topology": self.repair.run,
-                "collect_messages": self.collector.run,
                 "publish_lost": self.publish_lost,
                 "publish_due": self.publish_due,
-                "copy_dead_letters": self.copy_dead_letters,
             },
-            self.housekeeping.steps(),
+            {
+                "copy_dead_letters": self.copy_dead_letters,
+                "collect_messages": self.collector.run,
+                **self.housekeeping.steps(),
+            },
         )
 
     def run(self, stop: Stop) -> None:
@@ -102,7 +106,7 @@ class Steward:
         """One round of a crew, under its advisory lock; nothing where another steward holds it."""
         try:
             with guarded(), advisory_lock(self._runtime.engine, ADVISORY_LOCK + number) as held:
-                if held:
+                if self._takes(number, held=held):
                     for name, step in self.crews[number].items():
                         attempt(name, step)
         except InfrastructureError as error:
@@ -110,14 +114,30 @@ class Steward:
         except Exception:
             log.exception("steward_round_raised")
 
+    def _takes(self, number: int, *, held: bool) -> bool:
+        """Whether the round is ours. A holder that is silent, like a suspended machine, holds up nobody."""
+        name = f"{marks.ROUND}{number}"
+        with self._runtime.sessions.begin() as session:
+            if not held and (marks.age(session, name) or timedelta(0)) < STANDBY_AFTER:
+                return False
+            marks.put(session, name)
+        return True
+
     def release_expired(self, *, watch: bool = True) -> int:
         """Release rows whose lease ended without a word; each costs a crash, unless nobody could renew it.
 
-        ``watch`` is for the process that does this every few seconds.
+        ``watch`` is for the process that does this every few seconds. Without it, InfrastructureError says
+        that there are such rows and that nobody may judge them now.
         """
         judge = marks.watch if watch else marks.judgement
         with self._runtime.sessions.begin() as session:
             judgement = judge(session, lease=self._runtime.settings.lease)
+            if not watch and not judgement.allowed and queue.expired(session, limit=1):
+                raise InfrastructureError(
+                    "No steward has watched the database for a whole lease, so nobody knows whether their"
+                    " holders could renew. A steward that runs releases them; see that one does.",
+                    code="LEASES_NOT_JUDGED",
+                )
         released, turns = 0, self._releases
         while judgement.allowed:
             with self._runtime.sessions() as session:

@@ -62,7 +62,10 @@ def stale_queues(settings: Settings, sessions: Sessions) -> list[str]:
 
 def _queues(sqs: Any, prefix: str) -> dict[str, str]:
     """URLs of the environment's queues by name."""
-    pages = sqs.get_paginator("list_queues").paginate(QueueNamePrefix=prefix)
+    # Without a page size SQS tells a thousand, and not that there are more.
+    pages = sqs.get_paginator("list_queues").paginate(
+        QueueNamePrefix=prefix, PaginationConfig={"PageSize": 1000}
+    )
     return {url.rsplit("/", 1)[-1]: url for page in pages for url in page.get("QueueUrls", [])}
 
 

@@ -251,9 +251,14 @@ def wait_until(is_so: Callable[[], object], *, seconds: float = 100) -> None:
         time.sleep(0.05)
 
 
-def kombu_message(row_id: object, *more: object, task: str = "dailies.ingest") -> str:
-    """A message as our own dispatch sends it, with any argument."""
-    body = b64encode(json.dumps([[row_id, *more], {}, {}]).encode()).decode()
+def kombu_message(
+    *args: object,
+    task: str = "dailies.ingest",
+    kwargs: dict[str, object] | None = None,
+    embed: dict[str, object] | None = None,
+) -> str:
+    """A message as our own dispatch sends it, with any arguments; the first is the row's id."""
+    body = b64encode(json.dumps([args, kwargs or {}, embed or {}]).encode()).decode()
     envelope = {
         "body": body,
         "content-encoding": "utf-8",

@@ -19,10 +19,17 @@ from db.queue.claim import (
     claim,
 )
 from db.queue.control import cancel_job, cancel_row, change_priority, retry_job
-from db.queue.due import any_waiting, forget_publication, overtaken, unpublished, waiting_since
+from db.queue.due import (
+    any_waiting,
+    forget_publication,
+    overtaken,
+    still_wanted,
+    unpublished,
+    waiting_since,
+)
 from db.queue.enqueue import active_job_id, due_row, enqueue
 from db.queue.held import heartbeat, release_held
-from db.queue.lanes import pause_lane, resume_lane, unpublished_in
+from db.queue.lanes import pause_lane, resume_lane
 from db.queue.letters import (
     Redriven,
     Resend,
@@ -85,8 +92,8 @@ __all__ = [
     "release_held",
     "resume_lane",
     "retry_job",
+    "still_wanted",
     "unpublished",
-    "unpublished_in",
     "waiting_since",
     "win_copy",
     "win_ticket",

@@ -90,8 +90,7 @@ def claim(session: Session, row_id: UUID, *, worker: str, lease: timedelta) -> A
     if paused:
         _unpublish(session, row_id)
         return Paused()
-    if job.status == JobStatus.QUEUED:
-        _start(session, job.id)
+    _start(session, job.id)  # whatever it was when we looked: a retry may have come between
     token = _take(session, row_id, worker, lease)
     return _overtaken(session, row_id) if token is None else _claimed(row, job, item, token)
 

@@ -81,6 +81,17 @@ def forget(session: Session, *which: ColumnElement[bool]) -> int:
     return len(cleared.all())
 
 
+def still_wanted(session: Session, row_id: UUID, *, patience: timedelta) -> bool:
+    """Whether to keep a message that cannot be worked on here: its row is due, and waits for it.
+
+    A message that became visible longer than ``patience`` ago is given up: the row says that nobody was told,
+    and the steward publishes it.
+    """
+    row = (QueueRow.id == row_id, is_in(QueueRow.status, DUE))
+    forget(session, *row, QueueRow.published_at < func.clock_timestamp() - patience)
+    return bool(session.scalar(select(exists().where(*row, QueueRow.published_at.is_not(None)))))
+
+
 def overtaken(session: Session, queue: str, *, margin: timedelta, limit: int = 100) -> Waiting:
     """Due rows of ``queue`` that others have overtaken, oldest first: their messages count as lost.
 

@@ -61,10 +61,10 @@ def end_rows(session: Session, job_id: UUID, status: TaskStatus) -> int:
         update(QueueRow)
         .where(QueueRow.job_id == job_id, is_in(QueueRow.status, sources_of(status)))
         .values(status=status, completed_at=func.clock_timestamp(), lease_expires_at=None)
-        .returning(QueueRow.token, QueueRow.started_at)
+        .returning(QueueRow.token)
         .execution_options(synchronize_session=False)
     ).all()
-    for token, _ in moved:
+    for (token,) in moved:
         if token is not None:
             close_attempt(session, token, Outcome.CANCELLED)
     return len(moved)

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from db import audit
-from db.models import PausedLane, QueueRow
-from db.models.base import is_in
-from db.queue.publish import SQS_MAX_DELAY
-from pipeline.queues import Queue
-from pipeline.states import DUE
+from db.models import PausedLane
 
 
 def lane_id(queue: str) -> UUID:
@@ -37,28 +33,12 @@ def pause_lane(session: Session, queue: str, *, actor: str, reason: str | None =
 def resume_lane(session: Session, queue: str, *, actor: str = "system", reason: str | None = None) -> bool:
     """Take the pause back. Returns False when there is none.
 
-    The caller publishes ``unpublished_in`` the lane after the commit; the steward does what is left.
+    The caller publishes what is ``unpublished`` in it after the commit; the steward does what is left.
     """
     removed = session.scalar(delete(PausedLane).where(PausedLane.queue == queue).returning(PausedLane.queue))
     if removed is not None:
         _tell(session, queue, "queue_resumed", actor, reason)
     return removed is not None
-
-
-def unpublished_in(session: Session, queue: Queue, *, limit: int) -> list[UUID]:
-    """Rows of one lane that are due, or will be within SQS's longest delay, and that nobody was told of."""
-    found = session.scalars(
-        select(QueueRow.id)
-        .where(
-            QueueRow.queue == queue,
-            is_in(QueueRow.status, DUE),
-            QueueRow.published_at.is_(None),
-            QueueRow.available_at <= func.clock_timestamp() + SQS_MAX_DELAY,
-        )
-        .order_by(QueueRow.available_at)
-        .limit(limit)
-    )
-    return list(found)
 
 
 def _tell(session: Session, queue: str, action: str, actor: str, reason: str | None) -> None:

@@ -188,6 +188,23 @@ def test_reconcile_exits_by_what_it_finds(run: Run, empty_queues: Settings, sess
     assert len(entries(sessions, "reconciled")) == 1
 
 
+def test_reconcile_says_that_leases_wait_for_a_steward(
+    run: Run, empty_queues: Settings, sessions: Sessions
+) -> None:
+    with sessions.begin() as session:
+        job = factories.add_job(session, factories.add_item(session), [factories.TaskStatus.PROCESSING])
+        row = session.get_one(QueueRow, job.rows[0].id)
+        row.lease_expires_at = factories.now() - timedelta(hours=1)
+    fixed = run("reconcile", "--fix")
+    assert fixed.exit_code == 1
+    assert "No steward has watched" in " ".join(fixed.output.split())
+
+
+def test_queues_say_what_is_not_ready(run: Run, empty_queues: Settings, sessions: Sessions) -> None:
+    told = " ".join(run("queues").output.split())
+    assert "Not ready: steward: No steward has ever been heard of" in told
+
+
 def test_moments_are_ages_or_times() -> None:
     hour_ago = datetime.now(UTC) - timedelta(hours=1)
     told = moment("1h")

@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -243,15 +244,28 @@ def installed() -> Iterator[Stop]:
         signal.signal(number, handler)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signal_ends_a_long_poll(installed: Stop, number: signal.Signals) -> None:
-    timer = threading.Timer(0.3, os.kill, (os.getpid(), number))
-    timer.start()
-    never = threading.Event()
-    assert installed.wait_for(lambda: not never.wait(60), otherwise=False) is False
-    timer.join()
-    assert installed.asked
-    assert installed.wait_for(lambda: True, otherwise=False) is False
+def test_what_comes_after_the_signal_goes_back_at_once(
+    runtime: Runtime, sessions: Sessions, queues: Queues
+) -> None:
+    stop = Stop()
+    thread = threading.Thread(target=Listener(_patient(runtime)).run, args=(stop,))
+    thread.start()
+    threading.Event().wait(1)  # its long poll is under way
+    stop.set()
+    _tell(queues, *(_record(f"uploads/{number}.jpg") for number in range(3)))
+    thread.join(timeout=30)
+    assert not thread.is_alive()
+    told = queues.client.get_queue_attributes(
+        QueueUrl=queues.url(Queue.EVENTS), AttributeNames=["ApproximateNumberOfMessages"]
+    )
+    assert told["Attributes"] == {"ApproximateNumberOfMessages": "3"}
+    with sessions() as session:
+        assert session.scalar(select(func.count()).select_from(MediaItem)) == 0
+
+
+def _patient(runtime: Runtime) -> Runtime:
+    """With a long poll that outlasts the moment between a signal and a message."""
+    return replace(runtime, settings=runtime.settings.model_copy(update={"poll_wait": timedelta(seconds=5)}))
 
 
 def test_signal_during_work_is_heard_after_it(installed: Stop) -> None:

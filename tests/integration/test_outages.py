@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any, cast
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from celery.exceptions import Retry
 from sqlalchemy import event, text
 
 from db import queue
-from db.models import DeadLetter, MediaItem, ProcessingJob
+from db.models import DeadLetter, MediaItem, ProcessingJob, QueueRow
 from db.session import Sessions, make_engine, session_factory
 from pipeline.errors import InfrastructureError, NotOursError, PermanentStageError
 from pipeline.queues import Queue
@@ -27,7 +29,7 @@ from tasks import dispatch, stages
 from tasks.app import get_app
 from tasks.queues import Queues
 from tasks.runtime import Runtime, build
-from tests.factories import add_item
+from tests.factories import add_item, now
 from tests.support import COST, POLICY, claimed, due, in_threads, new_job, wait_until, worker_process
 
 NOWHERE = "postgresql://nobody:secret@127.0.0.1:1/nothing"
@@ -141,27 +143,54 @@ def test_sentence_about_a_foreign_message_is_bounded(session: Any) -> None:
     assert len(json.dumps(letter.error_message)) < 100_000
 
 
-def test_newer_message_is_left_whatever_its_first_argument_is(
-    sessions: Sessions, empty_queues: Settings
-) -> None:
+@contextmanager
+def _newer_message(row_id: UUID) -> Iterator[Callable[[], object]]:
+    """A delivery of a message of the next release; what its arguments are is not for us to know."""
     task = get_app().tasks["dailies.ingest"]
-    task.push_request(
-        id=str(uuid4()),
-        task=task.name,
-        args=[{"row": "x"}, 2],
-        kwargs={},
-        delivery_info={"routing_key": "standard"},
-    )
+    args = [{"row": "x"}, dispatch.SCHEMA + 1]
+    routing = {"routing_key": "standard"}
+    task.push_request(id=str(row_id), task=task.name, args=args, kwargs={}, delivery_info=routing)
     try:
-        with pytest.raises(Retry):
-            task.run({"row": "x"}, dispatch.SCHEMA + 1)
+        yield lambda: task.run(*args)
     finally:
         task.pop_request()
-    queues = Queues(empty_queues)
-    assert _state(queues, Queue.STANDARD)["ApproximateNumberOfMessagesDelayed"] == "1"
-    queues.client.close()
+
+
+def test_newer_message_is_left_whatever_its_first_argument_is(sessions: Sessions, sqs_queues: Queues) -> None:
+    with sessions.begin() as session:
+        row_id = due(session, new_job(session).id)
+        queue.win_ticket(session, row_id)
+    with _newer_message(row_id) as deliver, pytest.raises(Retry):
+        deliver()
+    assert _state(sqs_queues, Queue.STANDARD)["ApproximateNumberOfMessagesDelayed"] == "1"
     with sessions() as session:
         assert session.query(DeadLetter).count() == 0
+
+
+def test_newer_message_does_not_go_round_for_ever(sessions: Sessions, sqs_queues: Queues) -> None:
+    """After a way back to this release nobody takes it: the steward has to publish the row anew."""
+    with sessions.begin() as session:
+        row_id = due(session, new_job(session).id)
+        old = now() - dispatch.NEWER_PATIENCE - timedelta(seconds=5)
+        session.get_one(QueueRow, row_id).published_at = old
+    with _newer_message(row_id) as deliver:
+        assert deliver() == "dropped"
+    assert sqs_queues.waiting(Queue.STANDARD) == 0
+    with sessions() as session:
+        assert queue.unpublished(session, horizon=queue.SQS_MAX_DELAY) == [row_id]
+
+
+def test_newer_message_of_a_row_that_has_no_use_for_it_is_dropped(
+    sessions: Sessions, sqs_queues: Queues
+) -> None:
+    with sessions.begin() as session:
+        job = new_job(session)
+        rows = [row.id for row in job.rows[:1]]
+        queue.cancel_job(session, job.id, actor="test", reason="not wanted")
+    for row_id in (*rows, uuid4()):
+        with _newer_message(row_id) as deliver:
+            assert deliver() == "dropped"
+    assert sqs_queues.waiting(Queue.STANDARD) == 0
 
 
 def test_send_that_failed_leaves_a_newer_publication_alone(sessions: Sessions) -> None:

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from sqlalchemy import event, func, select, text, update
 from sqlalchemy.orm import Session
 
-from db import queue
+from db import marks, queue
 from db.models import AuditEntry, ProcessingJob, QueueRow
 from db.session import Sessions, advisory_lock
 from pipeline.errors import InfrastructureError, NotOursError
@@ -22,7 +22,7 @@ from tasks import dispatch
 from tasks.process import Stop
 from tasks.queues import Queues
 from tasks.runtime import Runtime, build
-from tasks.steward import ADVISORY_LOCK, POOL_SIZE, Steward
+from tasks.steward import ADVISORY_LOCK, POOL_SIZE, STANDBY_AFTER, Steward
 from tests.factories import now
 from tests.integration.conftest import in_view
 from tests.support import claimed, due, expire, in_threads, new_job
@@ -212,6 +212,29 @@ def test_steward_that_does_not_hold_the_lock_does_nothing(
     assert _read(sessions, row_id).published_at is None
     Steward(runtime).step()
     assert _read(sessions, row_id).published_at is not None
+
+
+def test_lock_of_a_steward_that_is_silent_holds_up_nobody(
+    runtime: Runtime, sessions: Sessions, queues: Queues
+) -> None:
+    """As a suspended machine's, whose session the server keeps."""
+    row_id = _row(sessions)
+    with advisory_lock(runtime.engine, ADVISORY_LOCK + 1) as held:
+        assert held
+        with sessions.begin() as session:
+            marks.put(session, f"{marks.ROUND}1", at=now() - STANDBY_AFTER)
+        other = build(runtime.settings, pool_size=POOL_SIZE)
+        Steward(other).step()
+        other.engine.dispose()
+    assert _read(sessions, row_id).published_at is not None
+
+
+def test_server_notices_a_client_that_vanishes(runtime: Runtime) -> None:
+    with runtime.engine.connect() as connection:
+        told = [
+            connection.scalar(text(f"SHOW tcp_keepalives_{name}")) for name in ("idle", "interval", "count")
+        ]
+    assert told == ["10", "5", "3"]
 
 
 def test_round_makes_partitions(runtime: Runtime, sessions: Sessions) -> None:

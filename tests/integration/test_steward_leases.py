@@ -11,6 +11,7 @@ from sqlalchemy import func, select, update
 from db import marks
 from db.models import Attempt, DeadLetter, Outcome, QueueRow
 from db.session import Sessions
+from pipeline.errors import InfrastructureError
 from pipeline.queues import Queue
 from pipeline.states import TaskStatus
 from tasks.queues import Queues
@@ -132,7 +133,8 @@ def test_somebody_who_only_looks_is_no_watcher(stewards: Runtime, sessions: Sess
     with sessions.begin() as session:
         marks.put(session, marks.WATCHED, at=now() - timedelta(minutes=1))
     steward = Steward(stewards)
-    assert steward.release_expired(watch=False) == 0
+    with pytest.raises(InfrastructureError, match="No steward has watched"):
+        steward.release_expired(watch=False)
     assert _read(sessions, row_id).status == T.PROCESSING
     in_view(sessions)
     assert steward.release_expired(watch=False) == 1
