@@ -34,6 +34,12 @@ def stopped_children(run: Run) -> None:
             stop(run, run.stack.children(role))
 
 
+@case("stopped-others", part="5", title="Listener and steward SIGSTOPped for two leases")
+def stopped_others(run: Run) -> None:
+    with run.fault():
+        stop(run, [run.stack.pid("listener"), run.stack.pid("steward")])
+
+
 def stop(run: Run, pids: list[int]) -> None:
     """Stop processes past the lease of what they hold, and let them go on as if nothing had been."""
     run.catch(pids)
