@@ -34,6 +34,10 @@ STATUS_FOR: dict[type[DailiesError], HTTPStatus] = {
 #: What every operation may answer; for the OpenAPI document.
 ANY_OPERATION: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorEnvelope, "description": "Asked for under a foreign name (HOST_NOT_ALLOWED)."},
+    403: {
+        "model": ErrorEnvelope,
+        "description": "A change that a page of another site asks for in a browser (CROSS_SITE_REQUEST).",
+    },
     422: {
         "model": ErrorEnvelope,
         "description": "Not valid; `field` names the part (VALIDATION_ERROR).",
@@ -76,6 +80,12 @@ def host_not_allowed() -> JSONResponse:
     """The answer to a request for another host."""
     message = "The Host of the request is not this API's; use localhost, or the host of DAILIES_API_URL."
     return error_response(HTTPStatus.BAD_REQUEST, [ErrorItem(code="HOST_NOT_ALLOWED", message=message)])
+
+
+def cross_site_request() -> JSONResponse:
+    """The answer to a change that a page of another site asks for."""
+    message = "A page of another site may change nothing here; use the command line, or the API's own /docs."
+    return error_response(HTTPStatus.FORBIDDEN, [ErrorItem(code="CROSS_SITE_REQUEST", message=message)])
 
 
 def install(app: FastAPI) -> None:

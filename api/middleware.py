@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Collection
 from http import HTTPStatus
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import structlog
@@ -13,7 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import host_not_allowed, internal_error
+from api.errors import cross_site_request, host_not_allowed, internal_error
 from api.metrics import Metrics
 
 log = structlog.get_logger(__name__)
@@ -22,6 +23,7 @@ REQUEST_ID_HEADER = "X-Request-ID"
 #: Bodies are small here; files go to the bucket directly.
 MAX_BODY_BYTES = 1_000_000
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[^:\[\]]+)(:\d+)?", re.IGNORECASE)
+_READING = {"GET", "HEAD", "OPTIONS"}  #: the methods that change nothing
 _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -29,7 +31,8 @@ class RequestContext:
     """Binds the request's id to the log, echoes it, counts and times it, turns a crash into a 500.
 
     ``hosts`` are the names, in small letters, under which the API may be asked, None for any. A web page that
-    lets its own name mean 127.0.0.1 would otherwise read every answer in the browser of an operator.
+    lets its own name mean 127.0.0.1 would otherwise read every answer in the browser of an operator. A page
+    that reads nothing could still change something: what changes is refused to pages of other sites.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, hosts: Collection[str] | None) -> None:
@@ -59,7 +62,7 @@ class RequestContext:
             await send(message)
 
         try:
-            app = self.app if self._is_ours(scope) else host_not_allowed()
+            app = self._refusal(scope) or self.app
             await app(scope, _limited(receive), send_with_id)
         except Exception as error:
             log.exception("request_failed", exc_info=error)
@@ -69,11 +72,15 @@ class RequestContext:
         finally:
             self._tell(scope, status or HTTPStatus.INTERNAL_SERVER_ERROR, time.perf_counter() - started)
 
-    def _is_ours(self, scope: Scope) -> bool:
-        if self.hosts is None:
-            return True
-        host = _HOST.fullmatch(Headers(scope=scope).get("Host", ""))
-        return host is not None and host["name"].strip("[]").lower() in self.hosts
+    def _refusal(self, scope: Scope) -> ASGIApp | None:
+        headers = Headers(scope=scope)
+        host = _HOST.fullmatch(headers.get("Host", ""))
+        name = host["name"].strip("[]").lower() if host is not None else None
+        if self.hosts is not None and name not in self.hosts:
+            return host_not_allowed()
+        if scope["method"] not in _READING and _is_cross_site(headers, self.hosts or {name}):
+            return cross_site_request()
+        return None
 
     def _tell(self, scope: Scope, status: int, seconds: float) -> None:
         self.metrics.observe_request(
@@ -89,6 +96,19 @@ class RequestContext:
             status=int(status),
             duration_ms=round(seconds * 1000, 1),
         )
+
+
+def _is_cross_site(headers: Headers, hosts: Collection[str | None]) -> bool:
+    """A browser says of each request which page it is from; no page can change that. Others say nothing."""
+    site, origin = headers.get("Sec-Fetch-Site"), headers.get("Origin")
+    if site in {"cross-site", "same-site"}:
+        return True
+    if origin is None or site == "same-origin":
+        return False
+    try:
+        return urlsplit(origin).hostname not in hosts
+    except ValueError:
+        return True
 
 
 def _limited(receive: Receive) -> Receive:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from uuid import uuid4
+
 import pytest
 from answers import BASE_URL, data_of, error_of
 from fastapi.testclient import TestClient
 
 from api.app import create_app
+from db import jobs
+from db.session import Sessions
 from pipeline.errors import ConfigurationError
 from pipeline.settings import Settings
 from tests.e2e.stacks import dailies
@@ -33,6 +37,65 @@ def test_foreign_host_reads_nothing(api: TestClient, host: str, path: str) -> No
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:8000", "LocalHost:1", "[::1]", "[::1]:8000"])
 def test_machine_of_its_own_is_answered(api: TestClient, host: str) -> None:
     assert data_of(api.get("/health", headers={"Host": host})) == {"status": "alive"}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site", "Origin": "http://127.0.0.1:3000"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "http://127.0.0.1.evil.example"},
+        {"Sec-Fetch-Site": "none", "Origin": "null"},
+        {"Origin": "null"},
+        {"Origin": "http://["},
+        {"Origin": ""},
+    ],
+)
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/api/v1/queues/bulk/pause"), ("DELETE", f"/api/v1/dlq/{uuid4()}"), ("PUT", "/nothing")],
+)
+def test_page_of_another_site_changes_nothing(
+    api: TestClient, sessions: Sessions, said: dict[str, str], method: str, path: str
+) -> None:
+    error_of(api.request(method, path, headers=said), 403, "CROSS_SITE_REQUEST")
+    with sessions() as session:
+        assert jobs.paused_lanes(session) == {}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        {"Sec-Fetch-Site": "same-origin", "Origin": BASE_URL},
+        {"Origin": "http://localhost:8000"},
+        {"Origin": "http://[::1]:8000"},
+    ],
+)
+def test_own_page_and_programs_change_things(
+    api: TestClient, sessions: Sessions, said: dict[str, str]
+) -> None:
+    assert data_of(api.post("/api/v1/queues/bulk/pause", headers=said))["changed"] is True
+
+
+def test_page_of_another_site_may_ask_for_what_changes_nothing(api: TestClient) -> None:
+    for method in ("GET", "HEAD", "OPTIONS"):
+        assert api.request(method, "/health", headers={"Sec-Fetch-Site": "cross-site"}).status_code != 403
+
+
+def test_page_of_another_site_changes_nothing_where_the_network_is_trusted(
+    own_logging: None, aws: Settings, sessions: Sessions
+) -> None:
+    trusted, path = aws.model_copy(update={"api_trusted_network": True}), "/api/v1/queues/bulk/pause"
+    with TestClient(create_app(trusted), base_url="http://api:8000") as client:
+        foreign = client.post(path, headers={"Origin": "http://evil.example:8000"})
+        error_of(foreign, 403, "CROSS_SITE_REQUEST")
+        data_of(client.post(path, headers={"Origin": "http://api:8000"}))
+        # Behind a proxy that asks under another name, the browser itself says that the page is the API's.
+        own = {"Origin": "https://dailies.example", "Sec-Fetch-Site": "same-origin"}
+        data_of(client.post(path, headers=own))
 
 
 def test_host_of_the_url_that_is_set_is_answered(own_logging: None, aws: Settings) -> None:
