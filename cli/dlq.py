@@ -37,20 +37,21 @@ def list_letters(
     error_code: CodeOption = None,
     since: SinceOption = None,
     until: UntilOption = None,
-    limit: Annotated[int, typer.Option(help="How many to show.", min=1, max=200)] = 20,
+    limit: Annotated[
+        int | None, typer.Option(help="How many to show: 20 letters, or all groups.", min=1, max=200)
+    ] = None,
     as_json: JsonOption = False,
     state: StateOption = DEFAULT_STATE,
 ) -> None:
     """Show dead letters, newest first, or how many there are of each kind."""
     api = join(state)
+    only = {"state": which, "stage": stage, "error_code": error_code, "since": since, "until": until}
     if group:
-        groups = api.get("dlq/groups", state=which, since=since, until=until)["data"]
+        groups = api.get("dlq/groups", **only)["data"][:limit]
         names = ["stage", "error_code", "reason", "count", "last_at", "sample_id", "sample_message"]
         show(groups, table(groups, names), as_json=as_json)
         return
-    found = api.get(
-        "dlq", limit=limit, state=which, stage=stage, error_code=error_code, since=since, until=until
-    )["data"]
+    found = api.get("dlq", limit=limit or 20, **only)["data"]
     names = ["id", "state", "key", "stage", "error_code", "created_at"]
     show(found, table(found, names), as_json=as_json)
 

@@ -16,8 +16,8 @@ from db.models import DeadLetterReason
 from pipeline.workflows import StageName
 
 
-class LettersQuery(CursorQuery):
-    """Which dead letters to list."""
+class GroupsQuery(Input):
+    """Which dead letters to group."""
 
     state: LetterState | Literal["any"] = LetterState.OPEN
     error_code: Code | None = None
@@ -40,18 +40,8 @@ class LettersQuery(CursorQuery):
         )
 
 
-class GroupsQuery(Input):
-    """Which dead letters to group."""
-
-    state: LetterState | Literal["any"] = LetterState.OPEN
-    since: Moment | None = None
-    until: Moment | None = None
-
-    def filter(self) -> LetterFilter:
-        """The same, as the database reads it."""
-        return LetterFilter(
-            state=None if self.state == "any" else self.state, since=self.since, until=self.until
-        )
+class LettersQuery(GroupsQuery, CursorQuery):
+    """Which dead letters to list."""
 
 
 class DeadLetterSummary(Out):

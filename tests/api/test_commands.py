@@ -136,6 +136,21 @@ def test_letters_are_listed_shown_redriven_and_purged(run: Run, sessions: Sessio
     assert [each["id"] for each in json_of(run("dlq", "list", "--which", "purged", "--json"))] == [strange]
 
 
+def test_groups_of_letters_are_those_of_the_filters(run: Run, sessions: Sessions) -> None:
+    with sessions.begin() as session:
+        for stage, code in (("metadata", "ONE"), ("metadata", "TWO"), ("metadata", "TWO"), ("ingest", "ONE")):
+            factories.add_dead_letter(session, job_type=stage, error_code=code)
+
+    def groups(*words: str) -> list[tuple[str, str, int]]:
+        told = json_of(run("dlq", "list", "--group", "--json", *words))
+        return [(each["stage"], each["error_code"], each["count"]) for each in told]
+
+    assert len(groups()) == 3
+    assert groups("--stage", "metadata") == [("metadata", "TWO", 2), ("metadata", "ONE", 1)]
+    assert groups("--stage", "metadata", "--limit", "1") == [("metadata", "TWO", 2)]
+    assert groups("--error-code", "ONE", "--stage", "ingest") == [("ingest", "ONE", 1)]
+
+
 def test_lane_is_paused_seen_and_resumed(run: Run, sessions: Sessions) -> None:
     with sessions.begin() as session:
         new_job(session, priority=1)

@@ -139,6 +139,28 @@ def test_letters_are_grouped_by_stage_and_error(api: TestClient, sessions: Sessi
     }
 
 
+def test_groups_take_every_filter_of_the_list(api: TestClient, sessions: Sessions) -> None:
+    now = factories.now()
+    with sessions.begin() as session:
+        factories.add_dead_letter(session, job_type="metadata", error_code="ONE")
+        factories.add_dead_letter(session, job_type="ingest", error_code="TWO")
+        lost = {"job_type": "index", "reason": DeadLetterReason.WORKER_LOST}
+        factories.add_dead_letter(session, error_code="OLD", created_at=now - timedelta(days=2), **lost)
+    yesterday = (now - timedelta(days=1)).isoformat()
+    every: list[tuple[dict[str, str], set[str]]] = [
+        ({"stage": "metadata"}, {"ONE"}),
+        ({"errorCode": "TWO"}, {"TWO"}),
+        ({"reason": "worker_lost"}, {"OLD"}),
+        ({"since": yesterday}, {"ONE", "TWO"}),
+        ({"until": yesterday}, {"OLD"}),
+        ({"stage": "metadata", "error_code": "TWO"}, set()),
+    ]
+    for query, codes in every:
+        groups = data_of(api.get("/api/v1/dlq/groups", params=query))
+        assert {group["error_code"] for group in groups} == codes, query
+    error_of(api.get("/api/v1/dlq/groups?stage=bake"), 422, "VALIDATION_ERROR", "stage")
+
+
 def test_unknown_letter_is_not_found(api: TestClient, sessions: Sessions) -> None:
     missing = uuid4()
     assert str(missing) in error_of(api.get(f"/api/v1/dlq/{missing}"), 404, "NOT_FOUND")
