@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
+from cli.client import Api
 from cli.console import make_console
 from cli.control import many
 from cli.options import DEFAULT_STATE, JsonOption, StateOption, join
@@ -22,6 +23,7 @@ from cli.orders import (
     who,
 )
 from cli.tables import show, table
+from pipeline.errors import DailiesError
 
 app = typer.Typer(help="What was given up on, or was never ours: look, run it again, put it away.")
 IdsArgument = Annotated[list[str] | None, typer.Argument(help="These; unless given, by the filters.")]
@@ -114,7 +116,10 @@ def purge(
     yes: YesOption = False,
     state: StateOption = DEFAULT_STATE,
 ) -> None:
-    """Put dead letters away that nobody has a use for. Their jobs stay failed, their files where they are."""
+    """Put dead letters away that nobody has a use for. Their jobs stay failed, their files where they are.
+
+    Exit 1 when somebody else has resolved one of them meanwhile.
+    """
     only = {"stage": stage, "error_code": error_code, "since": since, "until": until}
     _ensure_one(ids, only)
     api = join(state)
@@ -123,9 +128,23 @@ def purge(
         make_console().print("There is none.")
         return
     confirm(f"Purge {len(found)} dead letters?", yes=yes)
-    for letter_id in found:
+    purged = sum(_purged(api, letter_id, reason) for letter_id in found)
+    console = make_console()
+    console.print(f"{purged} purged; `dailies dlq list --which purged` shows them until they age.")
+    if purged < len(found):
+        console.print(f"{len(found) - purged} left alone: somebody else has resolved them meanwhile.")
+        raise typer.Exit(1)
+
+
+def _purged(api: Api, letter_id: str, reason: str | None) -> bool:
+    """Purge one; returns whether nobody else has resolved it."""
+    try:
         api.delete(f"dlq/{letter_id}", actor=who(), reason=reason)
-    make_console().print(f"{len(found)} purged; `dailies dlq list --which purged` shows them until they age.")
+    except DailiesError as error:
+        if error.code != "ALREADY_RESOLVED":
+            raise
+        return False
+    return True
 
 
 def _ensure_one(ids: list[str] | None, only: dict[str, Any]) -> None:

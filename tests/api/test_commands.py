@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from db.models import ProcessingJob, QueueRow
 from db.session import Sessions
 from pipeline.errors import DailiesError
 from pipeline.settings import Settings
+from tests.e2e.stacks import DAILIES
 from tests.support import new_job
 
 Run = Callable[..., Result]
@@ -134,6 +136,30 @@ def test_letters_are_listed_shown_redriven_and_purged(run: Run, sessions: Sessio
     assert purged.exit_code == 0, purged.output
     assert json_of(run("dlq", "list", "--json")) == []
     assert [each["id"] for each in json_of(run("dlq", "list", "--which", "purged", "--json"))] == [strange]
+
+
+def test_purge_goes_on_past_a_letter_that_somebody_else_has_resolved(run: Run, sessions: Sessions) -> None:
+    _, middle, _ = (foreign(sessions, source) for source in ("standard", "events", "standard"))
+    command, pipe = [*DAILIES, "dlq", "purge", "--error-code", "NOT_OURS"], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as purge:  # noqa: S603
+        assert purge.stdout is not None
+        asked = ""
+        while "?" not in asked:
+            asked += purge.stdout.read(1) or "? It has ended."
+        assert run("dlq", "redrive", middle).exit_code == 0
+        told, _ = purge.communicate("y\n", timeout=60)
+    assert asked == "Purge 3 dead letters?"
+    assert "2 purged" in told
+    assert "1 left alone" in told
+    assert purge.returncode == 1
+    assert [each["id"] for each in json_of(run("dlq", "list", "--which", "redriven", "--json"))] == [middle]
+    assert len(json_of(run("dlq", "list", "--which", "purged", "--json"))) == 2
+
+
+def test_purge_of_a_letter_that_is_not_there_is_an_error(run: Run, sessions: Sessions) -> None:
+    result = run("dlq", "purge", str(uuid4()), "--yes")
+    assert isinstance(result.exception, DailiesError)
+    assert result.exception.code == "NOT_FOUND"
 
 
 def test_groups_of_letters_are_those_of_the_filters(run: Run, sessions: Sessions) -> None:
