@@ -98,7 +98,8 @@ def many(
         if not found:
             make_console().print("There is none.")
             return
-        confirm(question.format(found), yes=yes)
+        number = f"more than {told['remaining']:,}" if told["remaining_more"] else found
+        confirm(question.format(number), yes=yes)
     entries = in_pages(api, path, {**body, "dry_run": dry_run}, told=None if as_json else progress)
     show(entries, _bulk_table(entries, dry_run=dry_run), as_json=as_json)
     if any(entry["refused"] for entry in entries):

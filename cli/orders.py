@@ -85,8 +85,10 @@ def in_pages(
 
 def progress(metadata: dict[str, Any]) -> None:
     """One line for each request of many."""
-    if metadata["remaining"]:
-        make_console().print(f"{metadata['remaining']} are left ...")
+    left = metadata["remaining"]
+    if left:
+        told = f"More than {left:,}" if metadata["remaining_more"] else left
+        make_console().print(f"{told} are left ...", highlight=False)
 
 
 def refused_shown(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from db.models.base import is_in
 from pipeline.states import JobStatus, TaskStatus
 from pipeline.workflows import StageName, WorkflowType
 
-#: What is left is counted up to here: nobody needs to know more, and no count takes long.
+#: What is left is counted to one more than this: nobody needs to know more, and no count takes long.
 COUNTED = 10_000
 
 
@@ -43,8 +43,8 @@ def matching(session: Session, only: EndedFilter, *, after: UUID | None, limit: 
 
 
 def count_matching(session: Session, only: EndedFilter, *, after: UUID | None) -> int:
-    """How many jobs there are younger than ``after``; counts no further than ``COUNTED``."""
-    some = _filtered(only, after).limit(COUNTED).subquery()
+    """How many jobs there are younger than ``after``; above ``COUNTED`` says that there are more."""
+    some = _filtered(only, after).limit(COUNTED + 1).subquery()
     return session.scalar(select(func.count()).select_from(some)) or 0
 
 

@@ -11,12 +11,10 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, String, cast, func, select
 from sqlalchemy.orm import Session
 
+from db.ended import COUNTED
 from db.models import DeadLetter, DeadLetterReason, MediaItem, Resolution
 from pipeline.errors import NotFoundError
 from pipeline.workflows import StageName
-
-#: What is left is counted up to here: nobody needs to know more, and no count takes long.
-COUNTED = 10_000
 
 
 class LetterState(StrEnum):
@@ -106,8 +104,8 @@ def matching(session: Session, only: LetterFilter, *, after: UUID | None, limit:
 
 
 def count_matching(session: Session, only: LetterFilter, *, after: UUID | None) -> int:
-    """How many letters there are younger than ``after``; counts no further than ``COUNTED``."""
-    some = select(DeadLetter.id).where(*_conditions(only, after)).limit(COUNTED).subquery()
+    """How many letters there are younger than ``after``; above ``COUNTED`` says that there are more."""
+    some = select(DeadLetter.id).where(*_conditions(only, after)).limit(COUNTED + 1).subquery()
     return session.scalar(select(func.count()).select_from(some)) or 0
 
 

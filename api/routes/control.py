@@ -23,7 +23,7 @@ from api.schemas.control import (
 )
 from api.schemas.jobs import JobAnswer
 from db import ended, queue
-from db.ended import EndedFilter
+from db.ended import COUNTED, EndedFilter
 from db.models import ProcessingJob
 from db.session import guarded
 from pipeline.errors import ConflictError, InfrastructureError, InvalidRequestError
@@ -142,13 +142,15 @@ def _filter(what: RetryJobs) -> EndedFilter:
 def bulk(listing: str | None, handled: list[Handled], *, dry_run: bool, remaining: int) -> BulkMetadata:
     """The metadata of a call that has handled many, ``remaining`` being left after the last of them.
 
-    ``listing`` names the list that its cursor goes on with; None when there is nothing to go on with.
+    ``remaining`` above ``COUNTED`` says that there are more. ``listing`` names the list that its cursor goes
+    on with; None when there is nothing to go on with.
     """
     refused = sum(one.error is not None for one in handled)
     return BulkMetadata(
         dry_run=dry_run,
         done=len(handled) - refused,
         refused=refused,
-        remaining=remaining,
+        remaining=min(remaining, COUNTED),
+        remaining_more=remaining > COUNTED,
         next_cursor=encode_cursor(listing, handled[-1].id) if listing and handled and remaining else None,
     )

@@ -139,6 +139,8 @@ class BulkMetadata(Metadata):
     refused: int
     remaining: int
     """Left after this call, counted up to 10,000: go on with `next_cursor`."""
+    remaining_more: bool
+    """There are more than were counted."""
     next_cursor: str | None
     """Null when nothing is left."""
 

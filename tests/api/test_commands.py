@@ -16,14 +16,16 @@ import factories
 import pytest
 import uvicorn
 from click.testing import Result
+from sqlalchemy import insert
 from test_control import entries, failed
 from test_dlq import foreign, letter_of
 from typer.testing import CliRunner
+from uuid_utils.compat import uuid7
 
 from api.app import create_app
 from cli.main import app
-from cli.orders import moment
-from db.models import ProcessingJob, QueueRow
+from cli.orders import moment, progress
+from db.models import DeadLetter, MediaItem, ProcessingJob, QueueRow
 from db.session import Sessions
 from pipeline.errors import DailiesError
 from pipeline.settings import Settings
@@ -100,6 +102,23 @@ def test_many_jobs_are_retried_after_a_question(run: Run, sessions: Sessions) ->
     assert "3 started again, 0 refused" in done.output
     assert queued() == 3
     assert "There is none." in run("retry", "--error-code", "OTHER").output
+
+
+@pytest.mark.parametrize("left", [10_000, 10_001])
+def test_question_tells_no_more_than_was_counted(run: Run, sessions: Sessions, left: int) -> None:
+    failed(sessions)
+    items = [{"id": uuid7(), "bucket": "storage", "key": str(number)} for number in range(left)]
+    letters = {"reason": "not_ours", "error_code": "OTHER", "error_message": "It is nothing."}
+    job = {"workflow_type": "ingest", "status": "failed", "completed_at": factories.now()}
+    with sessions.begin() as session:
+        session.execute(insert(MediaItem), items)
+        session.execute(insert(ProcessingJob), [{"media_item_id": item["id"], **job} for item in items])
+        session.execute(insert(DeadLetter), [letters] * (left + 1))
+    exactly = "more than 10,000" if left > 10_000 else "10001"
+    asked = run("retry", "--status", "failed", answer="n\n")
+    assert f"Start {exactly} jobs again?" in asked.output
+    asked = run("dlq", "redrive", "--error-code", "OTHER", answer="n\n")
+    assert f"Redrive {exactly} dead letters?" in asked.output
 
 
 @pytest.mark.parametrize(
@@ -244,6 +263,14 @@ def test_reconcile_says_that_leases_wait_for_a_steward(
 def test_queues_say_what_is_not_ready(run: Run, empty_queues: Settings, sessions: Sessions) -> None:
     told = " ".join(run("queues").output.split())
     assert "Not ready: steward: No steward has ever been heard of" in told
+
+
+def test_progress_tells_no_more_than_was_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    for left, more in ((0, False), (3, False), (10_000, False), (10_000, True)):
+        progress({"remaining": left, "remaining_more": more})
+    assert capsys.readouterr().out.splitlines() == [
+        "3 are left ...", "10000 are left ...", "More than 10,000 are left ...",
+    ]  # fmt: skip
 
 
 def test_moments_are_ages_or_times() -> None:
