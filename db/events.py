@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, union_all
 from sqlalchemy.orm import Session
 
 from db import audit, queue, sidecars
 from db.models import MediaItem, ProcessingJob
 from db.models.base import is_in
+from db.models.media import sequence
 from db.queue import originals
 from pipeline.events import Change, ObjectEvent, precedes
 from pipeline.media.kinds import Kind
@@ -42,7 +43,8 @@ class Budgets:
 
 def apply(session: Session, event: ObjectEvent, budgets: Budgets) -> Applied:
     """Bring the tables to what ``event`` says, in the caller's transaction. It may come twice, or late."""
-    items = _locked_items(session, event.bucket, event.key)
+    _lock(session, event.bucket, event.key)
+    items = _items(session, event.bucket, event.key, {event.version_id})
     if event.change is Change.REMOVED:
         return _removed(session, event, items)
     return _created(session, event, items, budgets)
@@ -66,9 +68,10 @@ def adopt(
     more is known now an event came in between: nothing is done. ``older`` are versions that the object hides:
     their events may still come, and are over.
     """
-    items = _locked_items(session, found.bucket, found.key)
-    if _seen(items) != before:
+    _lock(session, found.bucket, found.key)
+    if seen(session, found.bucket, found.key) != before:
         return Applied("overtaken")
+    items = _items(session, found.bucket, found.key, {found.version_id, *older})
     same = _same_version(items, found)
     if same is not None and (found.version_id or same.etag == found.etag):
         same.etag = same.etag or found.etag
@@ -82,7 +85,8 @@ def adopt(
 
 def drop(session: Session, bucket: str, key: str, *, before: Seen) -> Applied:
     """End the items of a key without an object; nothing where an event came since ``before``."""
-    items = _locked_items(session, bucket, key)
+    _lock(session, bucket, key)
+    items = _items(session, bucket, key)
     if _seen(items) != before:
         return Applied("overtaken")
     living = [item for item in items if item.deleted_at is None]
@@ -91,20 +95,27 @@ def drop(session: Session, bucket: str, key: str, *, before: Seen) -> Applied:
     return Applied("removed" if living else "repeated", living[-1].id if living else None)
 
 
-def _locked_items(session: Session, bucket: str, key: str) -> list[MediaItem]:
+def _lock(session: Session, bucket: str, key: str) -> None:
     # Two events of one key wait for each other, also where there is no row yet that could be locked.
     session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"{bucket}/{key}", 0))))
-    return _items(session, bucket, key)
 
 
-def _items(session: Session, bucket: str, key: str) -> list[MediaItem]:
-    return list(
-        session.scalars(
-            select(MediaItem)
-            .where(MediaItem.bucket == bucket, MediaItem.key == key)
-            .order_by(MediaItem.created_at, MediaItem.id)
-        )
+def _items(session: Session, bucket: str, key: str, versions: Collection[str] = ()) -> list[MediaItem]:
+    """What an event of a key is judged by, oldest first, however many versions the key has had.
+
+    That is what lives, the item that was heard of last by S3's order, which all the others precede, and those
+    of ``versions`` and of none (""). Each is found by an index of its own, hence no OR.
+    """
+    here = (MediaItem.bucket == bucket, MediaItem.key == key)
+    newest = (sequence(MediaItem).desc(), MediaItem.id.desc())
+    last = select(MediaItem.id).where(*here).order_by(*newest).limit(1).subquery()
+    wanted = union_all(
+        select(MediaItem.id).where(*here, MediaItem.deleted_at.is_(None)),
+        select(MediaItem.id).where(*here, MediaItem.version_id.in_(sorted({"", *versions}))),
+        select(last.c.id),
     )
+    found = select(MediaItem).where(MediaItem.id.in_(wanted)).order_by(MediaItem.created_at, MediaItem.id)
+    return list(session.scalars(found))
 
 
 def _seen(items: Iterable[MediaItem]) -> Seen:

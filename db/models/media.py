@@ -6,11 +6,28 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, Computed, ForeignKey, Index, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ColumnElement,
+    Computed,
+    ForeignKey,
+    Index,
+    UniqueConstraint,
+    collate,
+    func,
+    literal_column,
+    text,
+)
 from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.models.base import Base, Created, Json, JsonList, JsonObject, SoftDeleted, Touched, UuidKey
+
+
+def sequence(item: type[MediaItem]) -> ColumnElement[str]:
+    """Sequencers in the order of ``pipeline.events.precedes``, as ix_media_items_newest has them."""
+    return func.rtrim(func.upper(collate(item.sequencer, "C")), literal_column("'0'"))
 
 
 class MediaItem(SoftDeleted, Touched, Base):
@@ -41,6 +58,14 @@ class MediaItem(SoftDeleted, Touched, Base):
             "key",
             postgresql_ops={"key": "varchar_pattern_ops"},
             postgresql_where="deleted_at IS NULL",
+        ),
+        # Its last entry of a key is the version that an event has to be newer than.
+        Index(
+            "ix_media_items_newest",
+            "bucket",
+            "key",
+            text("rtrim(upper(sequencer COLLATE \"C\"), '0')"),
+            "id",
         ),
     )
 
