@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 from uuid import UUID, uuid4
@@ -10,8 +11,10 @@ from uuid import UUID, uuid4
 from db import queue
 from db.models import MediaItem
 from db.session import Sessions, make_engine, session_factory
+from pipeline.queues import Queue
 from tests.faults.case import Run, case
 from tests.faults.load import Upload, picture
+from tests.faults.oracle import unfinished
 from tests.faults.stack import CONCURRENCY
 
 BACKLOG = 5_000  #: bulk jobs
@@ -43,12 +46,14 @@ AT_IT = """
 )
 def backlog(run: Run) -> None:
     """An express job starts before the next bulk job does, but for what a free slot has received already."""
-    run.until(lambda: run.load.over, seconds=300)
+    run.until(lambda: run.load.over and not unfinished(run.stack, run.load.uploads), seconds=300)
     engine = make_engine(run.stack.env["DAILIES_DATABASE_URL"], pool_size=2)
     sessions = session_factory(engine)
     with run.fault():
         jobs = _add_jobs(run, sessions)
+        began = time.monotonic()
         run.until(lambda: _number(run, UNSENT) == 0 and _number(run, BEGUN), seconds=600)
+        run.note(f"{BACKLOG:,} messages were sent within {time.monotonic() - began:.0f} s, beside the work")
         before = _number(run, BEGUN)
         taken: set[UUID] = set()
         found = [_urgent(run, taken) for _ in range(URGENT)]
@@ -80,7 +85,7 @@ def _urgent(run: Run, taken: set[UUID]) -> tuple[float, int]:
 
 
 def _add_jobs(run: Run, sessions: Sessions) -> list[UUID]:
-    """Bulk jobs on new objects, before anybody finds these; the steward then sends their messages."""
+    """Bulk jobs on new objects, before anybody hears of these; the steward then sends their messages."""
     bucket, body = run.stack.env["DAILIES_STORAGE_BUCKET"], picture(run.dice)
     for role in FINDERS:
         run.stack.hold(role)
@@ -101,6 +106,7 @@ def _add_jobs(run: Run, sessions: Sessions) -> list[UUID]:
                 queue.enqueue(session, media_item_id=item.id, workflow="ingest", priority=BULK).id
                 for item in some
             ]
+    run.stack.sqs.purge_queue(QueueUrl=run.stack.queue_url(Queue.EVENTS))
     for role in FINDERS:
         run.stack.release(role)
     return jobs
