@@ -6,8 +6,9 @@ import base64
 import binascii
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from threading import BoundedSemaphore, Lock
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -22,6 +23,9 @@ from pipeline.errors import InvalidRequestError
 from pipeline.settings import Settings
 from pipeline.storage import ObjectStore
 
+#: Publications that may go on at a time: as many connections to SQS as Celery keeps (``broker_pool_limit``).
+PUBLISHING = 10
+
 
 @dataclass(frozen=True, slots=True)
 class Resources:
@@ -33,6 +37,8 @@ class Resources:
     metrics: Metrics
     ping_database: Callable[[], None]  #: raises InfrastructureError
     close: Callable[[], None]  #: gives the connections back
+    publishing: BoundedSemaphore = field(default_factory=partial(BoundedSemaphore, PUBLISHING))
+    reconciling: Lock = field(default_factory=Lock)  #: held while the buckets are looked through
 
     @classmethod
     def open(cls, settings: Settings, metrics: Metrics) -> Resources:

@@ -55,7 +55,7 @@ CONFLICT: dict[int | str, dict[str, Any]] = {
     409: {
         "model": ErrorEnvelope,
         "description": "It is in another state than the request needs (CONFLICT, or a code that says which: "
-        "JOB_ACTIVE, JOB_ENDED, ITEM_DELETED, ITEM_BUSY, ALREADY_RESOLVED).",
+        "JOB_ACTIVE, JOB_ENDED, ITEM_DELETED, ITEM_BUSY, ALREADY_RESOLVED, RECONCILE_RUNNING).",
     }
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -23,7 +24,7 @@ from pipeline.queues import LANES, Queue
 from pipeline.settings import Settings
 from pipeline.workflows import StageName
 from tasks.dispatch import publish_all
-from tasks.queues import SQS_ERRORS, queues_of
+from tasks.queues import SQS_ERRORS, Queues, queues_of
 from tasks.runtime import Runtime, build
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Handled:
     job_id: UUID | None = None
     stage: StageName | None = None  #: None for an S3 event, which goes to the listener again
     error: DailiesError | None = None
+    row_id: UUID | None = None  #: is to be published; None after a dry run
 
 
 def queues_reachable(settings: Settings) -> None:
@@ -107,6 +109,12 @@ def publish_rows(sessions: Sessions, rows: Sequence[UUID]) -> int:
         return 0
 
 
+def take_back(sessions: Sessions, job_id: UUID) -> None:
+    """The send hangs: the row says that it waits, and the steward sends one. Two do no harm."""
+    with guarded(), sessions.begin() as session:
+        queue.take_back(session, job_id)
+
+
 def retry_jobs(
     sessions: Sessions,
     job_ids: Sequence[UUID],
@@ -116,14 +124,14 @@ def retry_jobs(
     stage: StageName | None = None,
     dry_run: bool = False,
 ) -> list[Handled]:
-    """Start each job again, each in a transaction of its own; what is due then is published.
+    """Start each job again, each in a transaction of its own; what is due then is for the caller to publish.
 
     With ``dry_run`` every transaction is undone, so the answer is what would happen, and nothing does.
     """
 
-    def retry(session: Session, job_id: UUID) -> tuple[Handled, UUID | None]:
+    def retry(session: Session, job_id: UUID) -> Handled:
         row = queue.retry_job(session, job_id, actor=actor, reason=reason, stage=stage)
-        return Handled(job_id, job_id, StageName(row.job_type)), row.id
+        return Handled(job_id, job_id, StageName(row.job_type), row_id=None if dry_run else row.id)
 
     return _each(sessions, job_ids, retry, dry_run=dry_run)
 
@@ -143,14 +151,14 @@ def redrive(
     When SQS does not take an event, it stays open and the letters after it are left alone.
     """
 
-    def one(session: Session, letter_id: UUID) -> tuple[Handled, UUID | None]:
+    def one(session: Session, letter_id: UUID) -> Handled:
         done = queue.redrive_letter(session, letter_id, actor=actor, reason=reason, from_start=from_start)
         if isinstance(done, queue.Redriven):
-            return Handled(letter_id, done.job_id, done.stage), done.row_id
+            return Handled(letter_id, done.job_id, done.stage, row_id=None if dry_run else done.row_id)
         if not dry_run:
             # Before the commit that says so: a crash in between sends it twice, which the listener bears.
             _send_event(settings, done.body)
-        return Handled(letter_id), None
+        return Handled(letter_id)
 
     return _each(sessions, letter_ids, one, dry_run=dry_run)
 
@@ -158,34 +166,35 @@ def redrive(
 def _each(
     sessions: Sessions,
     ids: Sequence[UUID],
-    work: Callable[[Session, UUID], tuple[Handled, UUID | None]],
+    work: Callable[[Session, UUID], Handled],
     *,
     dry_run: bool,
 ) -> list[Handled]:
     handled: list[Handled] = []
-    due: list[UUID] = []
     for one in ids:
         try:
             with guarded(), sessions() as session:
-                told, row_id = work(session, one)
+                told = work(session, one)
                 if not dry_run:
                     session.commit()
         except REFUSALS as error:
-            told, row_id = Handled(one, error=error), None
+            told = Handled(one, error=error)
         except InfrastructureError as error:
             log.warning("bulk_stopped", code=error.code, error=error.message, left=len(ids) - len(handled))
             handled.append(Handled(one, error=error))
             break
         handled.append(told)
-        if row_id is not None:
-            due.append(row_id)
-    if not dry_run:
-        publish_rows(sessions, due)
     return handled
 
 
+@lru_cache(maxsize=4)
+def _impatient(settings: Settings) -> Queues:
+    """A request waits for these, with a transaction open."""
+    return Queues(settings, read_timeout=3, attempts=1)
+
+
 def _send_event(settings: Settings, body: str) -> None:
-    queues = queues_of(settings)
+    queues = _impatient(settings)
     try:
         queues.client.send_message(QueueUrl=queues.url(Queue.EVENTS), MessageBody=body)
     except SQS_ERRORS as error:

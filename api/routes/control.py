@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from uuid import UUID
 
 import structlog
@@ -9,6 +10,7 @@ from fastapi import APIRouter
 
 from api.dependencies import Resources, ResourcesDep, decode_cursor, encode_cursor
 from api.errors import ANY_OPERATION, CONFLICT, NOT_FOUND
+from api.publishing import in_time, publish_due
 from api.routes.jobs import tell_job
 from api.schemas.control import (
     ActorHeader,
@@ -26,10 +28,9 @@ from db import ended, queue
 from db.ended import COUNTED, EndedFilter
 from db.models import ProcessingJob
 from db.session import guarded
-from pipeline.errors import ConflictError, InfrastructureError, InvalidRequestError
+from pipeline.errors import ConflictError, InvalidRequestError
 from pipeline.states import JobStatus
-from tasks.control import Handled, retry_jobs
-from tasks.dispatch import publish_job
+from tasks.control import Handled, publish_rows, retry_jobs
 
 log = structlog.get_logger(__name__)
 router = APIRouter(prefix="/api/v1", tags=["jobs"], responses=ANY_OPERATION)
@@ -64,7 +65,7 @@ def retry_job(
     with guarded(), held.sessions.begin() as session:
         row = queue.retry_job(session, job_id, actor=actor, stage=how.stage, reason=how.reason)
     log.info("job_retried", actor=actor, reason=how.reason, from_stage=row.job_type)
-    _publish(held, job_id)
+    publish_due(held, job_id)
     return JobAnswer(data=tell_job(held.sessions, job_id))
 
 
@@ -80,16 +81,8 @@ def change_priority(
         changed = queue.change_priority(session, job_id, change.priority, actor=actor, reason=change.reason)
     log.info("job_priority_changed", actor=actor, priority=change.priority, changed=changed)
     if changed:
-        _publish(held, job_id)
+        publish_due(held, job_id)
     return JobAnswer(data=tell_job(held.sessions, job_id))
-
-
-def _publish(held: Resources, job_id: UUID) -> None:
-    try:
-        with guarded():
-            publish_job(held.sessions, job_id)
-    except InfrastructureError as error:  # what was asked for is stored, and the steward sends it
-        log.warning("publish_failed", code=error.code, error=error.message)
 
 
 @router.post("/jobs/retry", summary="Retry many jobs")
@@ -106,6 +99,7 @@ def retry_many(what: RetryJobs, held: ResourcesDep, x_actor: ActorHeader = None)
     handled = retry_jobs(
         held.sessions, ids, actor=actor, reason=what.reason, stage=what.from_stage, dry_run=what.dry_run
     )
+    publish_handled(held, handled)
     last = handled[-1].id if handled else after
     with guarded(), held.sessions() as session:
         left = ended.count_matching(session, only, after=last)
@@ -137,6 +131,13 @@ def _filter(what: RetryJobs) -> EndedFilter:
             f"Say which jobs: give status, {', '.join(names)}, or some of them.", field="status"
         )
     return EndedFilter(status=what.status or JobStatus.FAILED, **given)
+
+
+def publish_handled(held: Resources, handled: list[Handled]) -> None:
+    """Publish what is due of many that were started again."""
+    rows = [one.row_id for one in handled if one.row_id is not None]
+    if rows:
+        in_time(held, partial(publish_rows, held.sessions, rows))
 
 
 def bulk(listing: str | None, handled: list[Handled], *, dry_run: bool, remaining: int) -> BulkMetadata:

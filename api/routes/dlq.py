@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query
 from api.dependencies import Resources, ResourcesDep, decode_cursor, encode_cursor
 from api.envelope import CursorMetadata
 from api.errors import ANY_OPERATION, CONFLICT, NOT_FOUND
-from api.routes.control import bulk
+from api.routes.control import bulk, publish_handled
 from api.schemas.control import ActorHeader, Refusal
 from api.schemas.dlq import (
     DeadLetter,
@@ -92,6 +92,7 @@ def redrive_dead_letters(what: Redrive, held: ResourcesDep, x_actor: ActorHeader
         from_start=what.from_ == "start",
         dry_run=what.dry_run,
     )
+    publish_handled(held, handled)
     remaining, keys = _left(what, ids, handled, held), _keys(ids, held)
     log.info(
         "dead_letters_redriven", actor=actor, reason=what.reason, dry_run=what.dry_run, count=len(handled)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import TimeoutError as TooSlowError
+from contextlib import contextmanager
+from functools import partial
 from typing import Annotated
 
 import structlog
@@ -11,14 +13,15 @@ from fastapi import APIRouter, Path, Query
 
 from api.asking import LIMIT_S, ask
 from api.dependencies import Resources, ResourcesDep
-from api.errors import ANY_OPERATION, NOT_FOUND
+from api.errors import ANY_OPERATION, CONFLICT, NOT_FOUND
+from api.publishing import in_time
 from api.schemas import fleet as schemas
 from api.schemas.control import ActorHeader, PublishedLane, PublishedLaneAnswer, Why
 from db import fleet, jobs, lanes, queue
 from db.lanes import Lane
 from db.models import PausedLane
 from db.session import guarded
-from pipeline.errors import InfrastructureError, NotFoundError
+from pipeline.errors import ConflictError, InfrastructureError, NotFoundError
 from pipeline.queues import LANES, Queue
 from tasks import control
 from tasks.control import Depth
@@ -104,10 +107,10 @@ def resume_queue(
     actor = why.by(x_actor)
     with guarded(), held.sessions.begin() as session:
         changed = queue.resume_lane(session, lane, actor=actor, reason=why.reason)
-    published = control.publish_lane(held.sessions, lane) if changed else 0
-    log.info("queue_resumed", queue=lane, actor=actor, reason=why.reason, published=published)
+    published = in_time(held, partial(control.publish_lane, held.sessions, lane)) if changed else None
+    log.info("queue_resumed", queue=lane, actor=actor, reason=why.reason, published=published or 0)
     return PublishedLaneAnswer(
-        data=PublishedLane(name=lane, paused=False, changed=changed, published=published)
+        data=PublishedLane(name=lane, paused=False, changed=changed, published=published or 0)
     )
 
 
@@ -139,17 +142,41 @@ def _worker(seen: fleet.SeenWorker) -> schemas.Worker:
     )
 
 
-@router.get("/reconcile", tags=["reconcile"], summary="Drift between rows, messages and objects")
+@router.get(
+    "/reconcile",
+    tags=["reconcile"],
+    summary="Drift between rows, messages and objects",
+    responses=CONFLICT,
+)
 def get_drift(held: ResourcesDep) -> schemas.DriftAnswer:
-    """Where rows, messages and objects disagree, and what mends it. Changes nothing; takes some seconds."""
-    return schemas.DriftAnswer(data=schemas.Drift.model_validate(control.drift(held.settings)))
+    """Where rows, messages and objects disagree, and what mends it. Changes nothing; takes some seconds.
+
+    One at a time in a process, this or mending: another one is refused (RECONCILE_RUNNING).
+    """
+    with _alone(held):
+        return schemas.DriftAnswer(data=schemas.Drift.model_validate(control.drift(held.settings)))
 
 
-@router.post("/reconcile", tags=["reconcile"], summary="Mend the drift now")
+@router.post("/reconcile", tags=["reconcile"], summary="Mend the drift now", responses=CONFLICT)
 def mend_drift(
     held: ResourcesDep, x_actor: ActorHeader = None, why: Why | None = None
 ) -> schemas.MendedAnswer:
     """Run the steward's steps now instead of in their turn. It does by itself whatever this does."""
     why = why or Why()
-    done = control.mend(held.settings, actor=why.by(x_actor), reason=why.reason)
+    with _alone(held):
+        done = control.mend(held.settings, actor=why.by(x_actor), reason=why.reason)
     return schemas.MendedAnswer(data=schemas.Mended.model_validate(done))
+
+
+@contextmanager
+def _alone(held: Resources) -> Iterator[None]:
+    """Each takes one of the few threads for up to minutes, and connections of its own."""
+    if not held.reconciling.acquire(blocking=False):
+        raise ConflictError(
+            "Rows, messages and objects are being compared already; ask again when that has ended.",
+            code="RECONCILE_RUNNING",
+        )
+    try:
+        yield
+    finally:
+        held.reconciling.release()

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Query, Response
 from api.dependencies import ResourcesDep, decode_cursor, encode_cursor
 from api.envelope import CursorMetadata
 from api.errors import ANY_OPERATION, CONFLICT, NOT_FOUND
+from api.publishing import publish_due
 from api.schemas.jobs import (
     Job,
     JobAnswer,
@@ -26,8 +27,6 @@ from api.schemas.jobs import (
 from db import jobs
 from db.queue import enqueue
 from db.session import Sessions, guarded
-from pipeline.errors import InfrastructureError
-from tasks.dispatch import publish_job
 
 log = structlog.get_logger(__name__)
 router = APIRouter(prefix="/api/v1", responses=ANY_OPERATION)
@@ -58,11 +57,7 @@ def create_job(new: NewJob, held: ResourcesDep, response: Response) -> JobAnswer
         ).id
     structlog.contextvars.bind_contextvars(job_id=str(job_id), media_item_id=str(new.media_item_id))
     log.info("job_requested", workflow=new.workflow_type, priority=new.priority)
-    try:
-        with guarded():
-            publish_job(held.sessions, job_id)
-    except InfrastructureError as error:  # the job is stored, so this is no failure of the request
-        log.warning("publish_failed", code=error.code, error=error.message)
+    publish_due(held, job_id)
     response.headers["Location"] = f"/api/v1/jobs/{job_id}"
     return JobAnswer(data=tell_job(held.sessions, job_id))
 

@@ -24,6 +24,7 @@ from db.queue.due import (
     forget_publication,
     overtaken,
     still_wanted,
+    take_back,
     unpublished,
     waiting_since,
 )
@@ -93,6 +94,7 @@ __all__ = [
     "resume_lane",
     "retry_job",
     "still_wanted",
+    "take_back",
     "unpublished",
     "waiting_since",
     "win_copy",

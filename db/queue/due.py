@@ -69,6 +69,11 @@ def forget_publication(session: Session, queue: str, *, wait: timedelta | None, 
     return forget(session, QueueRow.id.in_(rows.limit(limit).with_for_update(skip_locked=True)))
 
 
+def take_back(session: Session, job_id: UUID) -> None:
+    """It is unknown whether the message of the job's due row was sent: say that nobody was told."""
+    forget(session, QueueRow.job_id == job_id)
+
+
 def forget(session: Session, *which: ColumnElement[bool]) -> int:
     """Clear ``published_at`` of the due rows ``which``; the steward publishes them."""
     cleared = session.scalars(
