@@ -120,10 +120,17 @@ class Settings(BaseSettings):
         timedelta(minutes=10), gt=timedelta(0), description="Between two listings of the buckets."
     )
     orphan_age: Seconds = Field(
-        timedelta(hours=1), gt=timedelta(0), description="How old an object must be to count as an orphan."
+        timedelta(hours=1),
+        gt=timedelta(0),
+        description="How old an object must be to count as an orphan, and how long an ended item has some.",
     )
     keep_finished: Seconds = Field(
         timedelta(days=90), gt=timedelta(0), description="How long ended jobs are kept, with all their rows."
+    )
+    keep_ended_items: Seconds = Field(
+        timedelta(days=90),
+        gt=timedelta(0),
+        description="How long deleted and replaced media items are known; a key's newest is for ever.",
     )
     keep_dead_letters: Seconds = Field(
         timedelta(days=180), gt=timedelta(0), description="How long dead letters are kept, open or resolved."

@@ -67,7 +67,7 @@ class Housekeeping:
         return 0
 
     def prune(self) -> int:
-        """Delete ended jobs, dead letters and workers that are past their time, in small transactions.
+        """Delete jobs, items, dead letters and workers that are past their time, in small transactions.
 
         When there is more than ``PATIENCE`` is enough for, it goes on in the next round.
         """
@@ -76,6 +76,8 @@ class Housekeeping:
             prune.silent_workers,
             lambda session: prune.dead_letters(session, keep=settings.keep_dead_letters),
             lambda session: prune.finished_jobs(session, keep=settings.keep_finished),
+            lambda session: prune.carried_by_ended_items(session, age=settings.orphan_age),
+            lambda session: prune.ended_items(session, keep=settings.keep_ended_items),
         )
         for delete in kinds:
             while done := self._batch(delete):

@@ -138,10 +138,15 @@ class BucketScan:
                 and _is_usable(one.key)
             ]
             ended = listing.ended(session, self._bucket, {one.key for one in strange})
+        # Of what ended long ago only the newest is known: an older object has come back, whatever its ETag.
+        long_ago = page.now - self._runtime.settings.keep_ended_items
         strange = [
             one
             for one in strange
-            if not any(etag == one.etag and at >= one.modified for etag, at in ended.get(one.key, ()))
+            if not any(
+                at >= one.modified and (etag == one.etag or (etag is not None and one.modified < long_ago))
+                for etag, at in ended.get(one.key, ())
+            )
         ]
         there = {one.key for one in page.objects}
         gone = [item.key for item in living if item.key not in there]

@@ -59,6 +59,13 @@ class MediaItem(SoftDeleted, Touched, Base):
             postgresql_ops={"key": "varchar_pattern_ops"},
             postgresql_where="deleted_at IS NULL",
         ),
+        # What is to be pruned, oldest first: what was read carries something, the others are a mark alone.
+        Index("ix_media_items_ended", "deleted_at", postgresql_where="deleted_at IS NOT NULL"),
+        Index(
+            "ix_media_items_ended_read",
+            "deleted_at",
+            postgresql_where="deleted_at IS NOT NULL AND sha256 IS NOT NULL",
+        ),
         # Its last entry of a key is the version that an event has to be newer than.
         Index(
             "ix_media_items_newest",

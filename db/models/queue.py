@@ -208,6 +208,7 @@ class DeadLetter(Base):
         Index("ix_dead_letters_created_at", "created_at"),
         Index("ix_dead_letters_job_id", "job_id"),
         Index("ix_dead_letters_row_id", "row_id"),
+        Index("ix_dead_letters_media_item_id", "media_item_id", postgresql_where="media_item_id IS NOT NULL"),
     )
 
     id: Mapped[UuidKey]

@@ -46,13 +46,13 @@ DOUBLED = {
         SELECT i.key || ' ' || count(t.*) FROM media_items i
         JOIN processing_jobs j ON j.media_item_id = i.id AND j.workflow_type = 'ingest'
         LEFT JOIN thumbnails t ON t.media_item_id = i.id
-        WHERE j.status = 'completed' AND i.duplicate_of_id IS NULL GROUP BY i.id
+        WHERE j.status = 'completed' AND i.deleted_at IS NULL AND i.duplicate_of_id IS NULL GROUP BY i.id
         HAVING count(t.*) <> 3""",
     "completed item that no search finds": """
         SELECT i.key FROM media_items i
         JOIN processing_jobs j ON j.media_item_id = i.id AND j.workflow_type = 'ingest'
         LEFT JOIN search_documents d ON d.media_item_id = i.id
-        WHERE j.status = 'completed' AND d.media_item_id IS NULL""",
+        WHERE j.status = 'completed' AND i.deleted_at IS NULL AND d.media_item_id IS NULL""",
     "bytes without exactly one original": """
         SELECT i.sha256 FROM media_items i JOIN processing_jobs j
         ON j.media_item_id = i.id AND j.workflow_type = 'ingest' AND j.status = 'completed'
