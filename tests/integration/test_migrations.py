@@ -208,6 +208,17 @@ def test_partition_of_the_audit_log_refuses_every_change_too(session: Session, v
         session.execute(text(verb.format(partition)))
 
 
+def _tell(session: Session, *days: str) -> None:
+    for day in days:
+        session.execute(
+            text(
+                "INSERT INTO audit_log (audit_id, created_at, entity_type, entity_id, action) VALUES"
+                " (gen_random_uuid(), CAST(:day AS timestamptz), 'media_item', gen_random_uuid(), 'x')"
+            ),
+            {"day": day},
+        )
+
+
 def test_partitions_are_made_once_and_take_the_entries_of_their_month(session: Session) -> None:
     for _ in range(2):
         audit.ensure_partitions(session, date(2031, 11, 30), months_ahead=3)
@@ -228,6 +239,17 @@ def test_partitions_are_made_once_and_take_the_entries_of_their_month(session: S
         )
     )
     assert found == "audit_log_2031_12"
+
+
+def test_month_of_the_audit_log_can_be_taken_off_by_hand(session: Session) -> None:
+    """As docs/operating.md says."""
+    audit.ensure_partitions(session, date(2031, 11, 30), months_ahead=1)
+    _tell(session, "2031-11-05", "2031-12-05")
+    session.execute(text("ALTER TABLE audit_log DETACH PARTITION audit_log_2031_11"))
+    session.execute(text("DROP TABLE audit_log_2031_11"))
+    assert session.scalars(text("SELECT tableoid::regclass::text FROM audit_log")).all() == [
+        "audit_log_2031_12"
+    ]
 
 
 def test_entry_of_a_month_without_partition_is_kept(session: Session) -> None:
