@@ -56,6 +56,7 @@ def backlog(run: Run) -> None:
         run.note(f"{BACKLOG:,} messages were sent within {time.monotonic() - began:.0f} s, beside the work")
         before = _number(run, BEGUN)
         taken: set[UUID] = set()
+        _urgent(run, taken)  # the first that an API sends waits for its connection to SQS
         found = [_urgent(run, taken) for _ in range(URGENT)]
         moved = _number(run, BEGUN) - before
         with sessions.begin() as session:
