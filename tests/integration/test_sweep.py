@@ -130,9 +130,9 @@ def test_after_an_outage_those_who_poll_get_time_to_say_so(
     _let_time_pass(sessions)
     with sessions.begin() as session:
         marks.put(session, marks.SWEPT, at=now() - timedelta(hours=1))
-    assert sweep(place, sessions) == []
+    assert name not in sweep(place, sessions)
     _let_time_pass(sessions)
-    assert sweep(place, sessions) == [name]
+    assert name in sweep(place, sessions)
 
 
 def test_sweep_leaves_our_own_queues_and_other_peoples_subscriptions(
