@@ -15,9 +15,9 @@ import structlog
 
 from api.asking import LIMIT_S, ask
 from api.dependencies import Resources
+from db import queue
 from db.session import guarded
 from pipeline.errors import InfrastructureError
-from tasks.control import take_back
 from tasks.dispatch import publish_job
 
 log = structlog.get_logger(__name__)
@@ -25,19 +25,23 @@ log = structlog.get_logger(__name__)
 
 def publish_due(held: Resources, job_id: UUID) -> None:
     """Publish the row of the job that is due, if there is one."""
-    in_time(held, partial(publish_job, held.sessions, job_id), late=partial(take_back, held.sessions, job_id))
+    in_time(held, partial(publish_job, held.sessions, job_id), late=partial(_take_back, held, job_id))
 
 
-def in_time(
-    held: Resources, publish: Callable[[], int], *, late: Callable[[], object] = lambda: None
-) -> int | None:
-    """What ``publish`` returned; None when nothing is known of it. Calls ``late`` when it takes too long.
+def _take_back(held: Resources, job_id: UUID) -> None:
+    """The send hangs: the row says that it waits, and the steward sends one. Two do no harm."""
+    with guarded(), held.sessions.begin() as session:
+        queue.take_back(session, job_id)
+
+
+def in_time(held: Resources, publish: Callable[[], int], *, late: Callable[[], object] = lambda: None) -> int:
+    """How many messages ``publish`` has sent, as far as is known. Calls ``late`` when it takes too long.
 
     It goes on then, without the request. When as many do as there may be, it is not begun at all.
     """
     if not held.publishing.acquire(blocking=False):
         log.warning("publish_failed", error="Others have waited for an answer of SQS for too long.")
-        return None
+        return 0
     answer = ask(partial(copy_context().run, _publish, held, publish))
     try:
         with guarded():
@@ -47,7 +51,7 @@ def in_time(
         late()
     except InfrastructureError as error:
         log.warning("publish_failed", code=error.code, error=error.message)
-    return None
+    return 0
 
 
 def _publish(held: Resources, publish: Callable[[], int]) -> int:

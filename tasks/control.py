@@ -93,26 +93,7 @@ def publish_lane(sessions: Sessions, lane: Queue) -> int:
     """Publish what is due in a lane that was resumed, the longest due first; returns how many were sent."""
     with guarded(), sessions() as session:
         rows = queue.unpublished(session, lane, horizon=queue.SQS_MAX_DELAY, limit=PUBLISHED_AT_ONCE)
-    return publish_rows(sessions, rows)
-
-
-def publish_rows(sessions: Sessions, rows: Sequence[UUID]) -> int:
-    """Publish committed rows; returns how many were sent.
-
-    A broker or database that is away is no error: the rows say that they wait, and the steward sends them.
-    """
-    try:
-        with guarded():
-            return publish_all(sessions, rows)
-    except InfrastructureError as error:
-        log.warning("publish_failed", code=error.code, error=error.message, left=len(rows))
-        return 0
-
-
-def take_back(sessions: Sessions, job_id: UUID) -> None:
-    """The send hangs: the row says that it waits, and the steward sends one. Two do no harm."""
-    with guarded(), sessions.begin() as session:
-        queue.take_back(session, job_id)
+    return publish_all(sessions, rows)
 
 
 def retry_jobs(

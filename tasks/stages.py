@@ -63,8 +63,8 @@ def deliver(task: Task, row_id: object, schema: object = dispatch.SCHEMA, *_: An
     """One delivery of one message: do what the row says. Returns what was done, for the worker's log."""
     with bound_contextvars(row_id=str(row_id), task=task.name):
         try:
-            # The version first: what the rest of a newer message means is for newer workers to say.
             with guarded():
+                # The version first: what the rest of a newer message means is for newer workers to say.
                 if dispatch.is_newer(schema):
                     return _leave_to_newer(get_runtime(), task)
                 return _deliver(get_runtime(), row_id)

@@ -11,13 +11,14 @@ import time
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from threading import Barrier
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID, uuid4
 
+import pytest
 from sqlalchemy import Connection, create_engine, func, make_url, select, text, update
 from sqlalchemy.orm import Session
 
@@ -28,9 +29,10 @@ from db.session import Sessions
 from pipeline.errors import TransientStageError
 from pipeline.queues import Queue
 from pipeline.retry import RetryPolicy
-from pipeline.settings import Settings
+from pipeline.settings import Settings, get_settings
 from pipeline.states import JOB_ACTIVE, TaskStatus, derive_job_status
 from pipeline.workflows import StageName
+from tasks.app import get_app
 from tasks.queues import aws_client
 from tests.factories import add_item
 
@@ -249,6 +251,21 @@ def wait_until(is_so: Callable[[], object], *, seconds: float = 100) -> None:
     while not is_so():
         assert time.monotonic() < end, f"not within {seconds} s"
         time.sleep(0.05)
+
+
+@contextmanager
+def asking_at(endpoint: str) -> Iterator[Settings]:
+    """This process asks for AWS at ``endpoint`` meanwhile; yields its settings."""
+
+    def forget() -> None:
+        get_settings.cache_clear()
+        get_app.cache_clear()
+
+    with ExitStack() as held:
+        held.callback(forget)
+        held.enter_context(pytest.MonkeyPatch.context()).setenv("DAILIES_AWS_ENDPOINT_URL", endpoint)
+        forget()
+        yield get_settings()
 
 
 def kombu_message(

@@ -30,7 +30,8 @@ from db.models import ProcessingJob
 from db.session import guarded
 from pipeline.errors import ConflictError, InvalidRequestError
 from pipeline.states import JobStatus
-from tasks.control import Handled, publish_rows, retry_jobs
+from tasks.control import Handled, retry_jobs
+from tasks.dispatch import publish_all
 
 log = structlog.get_logger(__name__)
 router = APIRouter(prefix="/api/v1", tags=["jobs"], responses=ANY_OPERATION)
@@ -137,7 +138,7 @@ def publish_handled(held: Resources, handled: list[Handled]) -> None:
     """Publish what is due of many that were started again."""
     rows = [one.row_id for one in handled if one.row_id is not None]
     if rows:
-        in_time(held, partial(publish_rows, held.sessions, rows))
+        in_time(held, partial(publish_all, held.sessions, rows))
 
 
 def bulk(listing: str | None, handled: list[Handled], *, dry_run: bool, remaining: int) -> BulkMetadata:

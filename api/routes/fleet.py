@@ -107,10 +107,10 @@ def resume_queue(
     actor = why.by(x_actor)
     with guarded(), held.sessions.begin() as session:
         changed = queue.resume_lane(session, lane, actor=actor, reason=why.reason)
-    published = in_time(held, partial(control.publish_lane, held.sessions, lane)) if changed else None
-    log.info("queue_resumed", queue=lane, actor=actor, reason=why.reason, published=published or 0)
+    published = in_time(held, partial(control.publish_lane, held.sessions, lane)) if changed else 0
+    log.info("queue_resumed", queue=lane, actor=actor, reason=why.reason, published=published)
     return PublishedLaneAnswer(
-        data=PublishedLane(name=lane, paused=False, changed=changed, published=published or 0)
+        data=PublishedLane(name=lane, paused=False, changed=changed, published=published)
     )
 
 

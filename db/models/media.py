@@ -17,7 +17,6 @@ from sqlalchemy import (
     collate,
     func,
     literal_column,
-    text,
 )
 from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlalchemy.orm import Mapped, mapped_column
@@ -66,14 +65,6 @@ class MediaItem(SoftDeleted, Touched, Base):
             "deleted_at",
             postgresql_where="deleted_at IS NOT NULL AND sha256 IS NOT NULL",
         ),
-        # Its last entry of a key is the version that an event has to be newer than.
-        Index(
-            "ix_media_items_newest",
-            "bucket",
-            "key",
-            text("rtrim(upper(sequencer COLLATE \"C\"), '0')"),
-            "id",
-        ),
     )
 
     id: Mapped[UuidKey]
@@ -107,6 +98,10 @@ class MediaItem(SoftDeleted, Touched, Base):
     details: Mapped[dict[str, Any]] = mapped_column("metadata", Json, server_default="{}", default=dict)
     warnings: Mapped[JsonList]
     created_at: Mapped[Created]
+
+
+# Its last entry of a key is the version that an event has to be newer than.
+Index("ix_media_items_newest", MediaItem.bucket, MediaItem.key, sequence(MediaItem), MediaItem.id)
 
 
 class Thumbnail(Base):

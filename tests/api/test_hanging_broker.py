@@ -22,28 +22,21 @@ from api.asking import LIMIT_S
 from api.dependencies import PUBLISHING
 from db.session import Sessions
 from pipeline.settings import Settings, get_settings
-from tasks.app import get_app
 from tests.faults.proxy import AwsProxy
 from tests.faults.rules import Hang
-from tests.support import new_job, wait_until
+from tests.support import asking_at, new_job, wait_until
 
 #: What a request does besides waiting for SQS, on a machine that is busy.
 REST_S = 3.0
 
 
 @pytest.fixture
-def proxy(own_logging: None, aws: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsProxy]:
+def proxy(own_logging: None, aws: Settings) -> Iterator[AwsProxy]:
     """This process asks SQS through it, and gets no answer."""
     assert aws.aws_endpoint_url is not None
-    with AwsProxy(aws.aws_endpoint_url) as between:
+    with AwsProxy(aws.aws_endpoint_url) as between, asking_at(between.url):
         between.rule(Hang(), "SQS.*")
-        monkeypatch.setenv("DAILIES_AWS_ENDPOINT_URL", between.url)
-        get_settings.cache_clear()
-        get_app.cache_clear()
         yield between
-        monkeypatch.undo()
-        get_settings.cache_clear()
-        get_app.cache_clear()
 
 
 @pytest.fixture

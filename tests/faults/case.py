@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -131,6 +132,12 @@ class Run:
         while (left := end - time.monotonic()) > 0:
             self.stack.check()
             time.sleep(min(left, POLL_S))
+
+    def away(self, role: str, seconds: float, number: signal.Signals = signal.SIGKILL) -> None:
+        """End a role's process, and let it be back after ``seconds``."""
+        self.stack.hold(role, number)
+        self.wait(seconds)
+        self.stack.release(role)
 
     def until(self, condition: Callable[[], object], *, seconds: float = 60) -> None:
         """Return as soon as ``condition`` holds; fail when it never does."""

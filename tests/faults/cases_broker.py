@@ -14,9 +14,7 @@ BACK_S = 60.0  #: promised: after its return everything moves again within this
 @case("broker-restart", part="3", title="Broker and object store stopped, back after 8 s with their state")
 def broker_restart(run: Run) -> None:
     with run.fault():
-        run.stack.hold("aws", signal.SIGTERM)
-        run.wait(DOWN_S)
-        run.stack.release("aws")
+        run.away("aws", DOWN_S, signal.SIGTERM)
 
 
 @case(

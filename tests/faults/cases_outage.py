@@ -15,14 +15,10 @@ ASIDE = {"asks": 0.0, "apart": True}  #: who asks would ask the database first
 @case("hour-without-postgres", part="1", title=f"PostgreSQL away for {LEASES} leases", **ASIDE)
 def hour_without_postgres(run: Run) -> None:
     with run.fault():
-        run.stack.hold("postgres", signal.SIGQUIT)
-        run.wait(DOWN_S)
-        run.stack.release("postgres")
+        run.away("postgres", DOWN_S, signal.SIGQUIT)
 
 
 @case("hour-without-aws", part="1", title=f"Broker and object store away for {LEASES} leases", **ASIDE)
 def hour_without_aws(run: Run) -> None:
     with run.fault():
-        run.stack.hold("aws", signal.SIGTERM)
-        run.wait(DOWN_S)
-        run.stack.release("aws")
+        run.away("aws", DOWN_S, signal.SIGTERM)

@@ -29,9 +29,7 @@ THROW_OUT_ALL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE ap
 def postgres_restart(run: Run) -> None:
     with run.fault():
         for _ in range(2):
-            run.stack.hold("postgres", signal.SIGQUIT)
-            run.wait(DOWN_S)
-            run.stack.release("postgres")
+            run.away("postgres", DOWN_S, signal.SIGQUIT)
             run.wait(3)
 
 

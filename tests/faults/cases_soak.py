@@ -45,15 +45,11 @@ def _sessions_ended(run: Run) -> None:
 
 
 def _database_restarted(run: Run) -> None:
-    run.stack.hold("postgres", signal.SIGQUIT)
-    run.wait(DOWN_S)
-    run.stack.release("postgres")
+    run.away("postgres", DOWN_S, signal.SIGQUIT)
 
 
 def _broker_restarted(run: Run) -> None:
-    run.stack.hold("aws", signal.SIGTERM)
-    run.wait(DOWN_S)
-    run.stack.release("aws")
+    run.away("aws", DOWN_S, signal.SIGTERM)
 
 
 def _broker_wiped(run: Run) -> None:

@@ -38,14 +38,10 @@ def processes_killed(run: Run) -> None:
 
 def servers_gone(run: Run) -> None:
     with run.fault():
-        run.stack.hold("postgres", signal.SIGQUIT)
-        run.wait(3)
-        run.stack.release("postgres")
+        run.away("postgres", 3, signal.SIGQUIT)
         run.wait(3)
         run.stack.sql(THROW_OUT_ALL)
-        run.stack.hold("aws", signal.SIGTERM)
-        run.wait(2)
-        run.stack.release("aws")
+        run.away("aws", 2, signal.SIGTERM)
         run.wait(3)
     broker_wiped(run)
 

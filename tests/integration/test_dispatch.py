@@ -16,13 +16,23 @@ from db.models import DeadLetter, QueueRow
 from db.session import Sessions
 from pipeline.errors import InfrastructureError, NotOursError, PermanentStageError
 from pipeline.queues import Queue
-from pipeline.settings import Settings, get_settings
+from pipeline.settings import Settings
 from pipeline.workflows import StageName
 from tasks import dispatch
-from tasks.app import get_app
 from tasks.queues import Queues
 from tests.factories import now
-from tests.support import COST, POLICY, advance, claimed, due, in_threads, kombu_message, new_job, row_of
+from tests.support import (
+    COST,
+    POLICY,
+    advance,
+    asking_at,
+    claimed,
+    due,
+    in_threads,
+    kombu_message,
+    new_job,
+    row_of,
+)
 
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nothing listens there
 
@@ -61,15 +71,10 @@ def _failed(session: Session) -> queue.GaveUp:
 
 
 @pytest.fixture
-def broker_away(monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+def broker_away() -> Iterator[Settings]:
     """A process whose AWS endpoint does not answer."""
-    monkeypatch.setenv("DAILIES_AWS_ENDPOINT_URL", NOWHERE)
-    get_settings.cache_clear()
-    get_app.cache_clear()
-    yield get_settings()
-    monkeypatch.undo()
-    get_settings.cache_clear()
-    get_app.cache_clear()
+    with asking_at(NOWHERE) as settings:
+        yield settings
 
 
 def test_message_says_which_row_and_which_schema_and_nothing_else(

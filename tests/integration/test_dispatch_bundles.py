@@ -15,15 +15,14 @@ from db.models import QueueRow
 from db.session import Sessions
 from pipeline.errors import InfrastructureError
 from pipeline.queues import Queue
-from pipeline.settings import Settings, get_settings
+from pipeline.settings import Settings
 from tasks import dispatch
-from tasks.app import get_app
 from tasks.bundle import BUNDLE
 from tasks.queues import Queues
 from tests.factories import now
 from tests.faults.proxy import AwsProxy
 from tests.faults.rules import Answer, Call, Fault, Refuse
-from tests.support import due, new_job
+from tests.support import asking_at, due, new_job
 
 BATCH = "SQS.SendMessageBatch"
 
@@ -40,17 +39,11 @@ class RefuseSecond(Fault):
 
 
 @pytest.fixture
-def proxy(empty_queues: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsProxy]:
+def proxy(empty_queues: Settings) -> Iterator[AwsProxy]:
     """What this process publishes goes through it; nobody else's calls do."""
     assert empty_queues.aws_endpoint_url is not None
-    with AwsProxy(empty_queues.aws_endpoint_url) as between:
-        monkeypatch.setenv("DAILIES_AWS_ENDPOINT_URL", between.url)
-        get_settings.cache_clear()
-        get_app.cache_clear()
+    with AwsProxy(empty_queues.aws_endpoint_url) as between, asking_at(between.url):
         yield between
-        monkeypatch.undo()
-        get_settings.cache_clear()
-        get_app.cache_clear()
 
 
 def _rows(sessions: Sessions, count: int, **values: object) -> list[UUID]:
