@@ -294,16 +294,19 @@ class World:
                 self.ended.add((row_id, row.token))
 
     def time_passes(self) -> None:
-        """Every wait is over: retries are due, delayed messages are visible."""
-        past = func.clock_timestamp() - timedelta(seconds=1)
+        """Every wait is over: retries are due, delayed messages are visible.
+
+        What is over already stays as it is, so that a slow machine sees the same as a fast one.
+        """
+        now = func.clock_timestamp()
         mine = select(ProcessingJob.id).where(ProcessingJob.media_item_id.in_(self.items))
         waits = (QueueRow.job_id.in_(mine), is_in(QueueRow.status, ACTIVE))
         with self.sessions.begin() as session:
             session.execute(
-                update(QueueRow).where(*waits, QueueRow.available_at > past).values(available_at=past)
+                update(QueueRow).where(*waits, QueueRow.available_at > now).values(available_at=now)
             )
             session.execute(
-                update(QueueRow).where(*waits, QueueRow.published_at > past).values(published_at=past)
+                update(QueueRow).where(*waits, QueueRow.published_at > now).values(published_at=now)
             )
 
     def lose(self, message: Message) -> None:
