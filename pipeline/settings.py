@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, ByteSize, Field, PositiveInt, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from pipeline.workflows import StageName
+from pipeline.workflows import DISPENSABLE, StageName
 
 
 def _bare_seconds(value: object) -> object:
@@ -89,6 +89,11 @@ class Settings(BaseSettings):
         description="Stages, with commas between, whose rows wait in the lane `heavy` whatever their job's "
         "priority: a fleet of their own.",
     )
+    optional_stages: Annotated[frozenset[StageName], NoDecode, BeforeValidator(_names)] = Field(
+        frozenset(),
+        description="Stages, with commas between, whose failure is a warning on an upload's job instead of "
+        "its end: metadata, thumbnails.",
+    )
     poll_wait: Seconds = Field(timedelta(seconds=10), ge=timedelta(0), le=timedelta(seconds=20))
     max_attempts: PositiveInt = 3
     max_crashes: PositiveInt = 3
@@ -153,6 +158,16 @@ class Settings(BaseSettings):
         """The soft limit lets a stage say why it ends; the hard one kills its process."""
         if not self.soft_time_limit < self.hard_time_limit:
             msg = "soft_time_limit < hard_time_limit must hold: the soft one lets a stage say why it ends"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _only_what_can_be_done_without(self) -> Settings:
+        if needed := self.optional_stages - DISPENSABLE:
+            msg = (
+                f"optional_stages: the chain cannot go on without {', '.join(sorted(needed))};"
+                f" only {' and '.join(sorted(DISPENSABLE))} may be optional"
+            )
             raise ValueError(msg)
         return self
 

@@ -16,7 +16,7 @@ class TaskStatus(StrEnum):
     PROCESSING = "processing"  #: one worker holds token, and the lease until lease_expires_at
     RETRYING = "retrying"  #: an attempt failed; due again from available_at
     COMPLETED = "completed"  #: final: the stage's effects are in the database
-    SKIPPED = "skipped"  #: final: not applicable, or the bytes are a duplicate's
+    SKIPPED = "skipped"  #: final: not applicable, the bytes are a duplicate's, or optional and given up on
     FAILED = "failed"  #: final: given up on; a dead letter says why
     CANCELLED = "cancelled"  #: final: an operator, a removal or an earlier failure ended it
 

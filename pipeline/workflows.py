@@ -36,6 +36,9 @@ STAGES_OF: dict[WorkflowType, tuple[StageName, ...]] = {
     WorkflowType.REINDEX: (_S.METADATA, _S.INDEX, _S.AUDIT),
 }
 
+#: What the rest of an upload's chain can do without.
+DISPENSABLE = frozenset({_S.METADATA, _S.THUMBNAILS})
+
 PRIORITY_MIN, PRIORITY_DEFAULT, PRIORITY_MAX = 1, 5, 10
 
 

@@ -289,8 +289,10 @@ def _settle_failure(runtime: Runtime, claim: queue.Claimed, error: DailiesError,
             )
             dispatch.publish(runtime.sessions, claim.row_id)
             raise Retry(exc=error, when=delay.total_seconds())
-        case queue.GaveUp():
+        case queue.GaveUp(successor=successor):
             log.error("stage_failed", error=error.message, code=error.code)
+            if successor is not None:  # the stage is optional
+                dispatch.publish(runtime.sessions, successor)
             dispatch.copy_dead_letters(runtime.sessions, runtime.settings)
             raise error
         case queue.Fenced():

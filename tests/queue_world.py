@@ -28,7 +28,7 @@ from pipeline.queues import LANES
 from pipeline.retry import RetryPolicy
 from pipeline.stages.dedupe import DedupeValue
 from pipeline.states import ACTIVE
-from pipeline.workflows import StageName
+from pipeline.workflows import DISPENSABLE, StageName
 from tests.factories import add_item
 from tests.support import COST, LEASE, complete, expire
 
@@ -72,10 +72,13 @@ class World:
 
     # What people do.
 
-    def upload(self, workflow: str, priority: int) -> UUID:
+    def upload(self, workflow: str, priority: int, *, optional: bool = False) -> UUID:
         with self.sessions.begin() as session:
             item = add_item(session, sha256=BYTES, holds_hash=False)
             job = queue.enqueue(session, media_item_id=item.id, workflow=workflow, priority=priority)
+            if optional:
+                which = (QueueRow.job_id == job.id, is_in(QueueRow.job_type, DISPENSABLE))
+                session.execute(update(QueueRow).where(*which).values(optional=True))
         self.items.append(item.id)
         return job.id
 
@@ -171,6 +174,8 @@ class World:
                 self._untold(session, holder.claim.row_id)
         if isinstance(outcome, queue.Again) and not dies:
             self.publish(holder.claim.row_id)
+        if isinstance(outcome, queue.GaveUp) and outcome.successor is not None and not dies:
+            self.publish(outcome.successor)
         self._leave(holder, acknowledges=not dies)
 
     def _untold(self, session: Session, row_id: UUID) -> None:

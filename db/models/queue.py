@@ -15,6 +15,7 @@ from sqlalchemy import (
     Sequence,
     SmallInteger,
     UniqueConstraint,
+    false,
 )
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
@@ -156,6 +157,7 @@ class QueueRow(Touched, Base):
     max_attempts: Mapped[int] = mapped_column(SmallInteger, default=3)
     crashes: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
     max_crashes: Mapped[int] = mapped_column(SmallInteger, default=3)
+    optional: Mapped[bool] = mapped_column(default=False, server_default=false())  #: its failure is a warning
     available_at: Mapped[Created]
     published_at: Mapped[datetime | None]
     lease_expires_at: Mapped[datetime | None]

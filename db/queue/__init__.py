@@ -29,6 +29,7 @@ from db.queue.due import (
     waiting_since,
 )
 from db.queue.enqueue import active_job_id, due_row, enqueue
+from db.queue.finish import GaveUp
 from db.queue.held import heartbeat, release_held
 from db.queue.lanes import pause_lane, resume_lane
 from db.queue.letters import (
@@ -43,7 +44,7 @@ from db.queue.letters import (
 )
 from db.queue.publish import SQS_MAX_DELAY, Ticket, give_back, win_copy, win_ticket, win_tickets
 from db.queue.rescue import charge_undelivered, expired, held_tokens, release_expired
-from db.queue.settle import Again, Cost, Effect, Fenced, GaveUp, Settled, complete, fail
+from db.queue.settle import Again, Cost, Effect, Fenced, Settled, complete, fail
 
 __all__ = [
     "SQS_MAX_DELAY",

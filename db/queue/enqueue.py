@@ -16,7 +16,7 @@ from pipeline.errors import ConflictError, NotFoundError
 from pipeline.queues import Queue, lane_for
 from pipeline.settings import get_settings
 from pipeline.states import DUE, JOB_ACTIVE, JobStatus, TaskStatus
-from pipeline.workflows import PRIORITY_DEFAULT, StageName, check_config, stages_of
+from pipeline.workflows import PRIORITY_DEFAULT, StageName, WorkflowType, check_config, stages_of
 
 
 def enqueue(
@@ -52,18 +52,23 @@ def enqueue(
         requested_by=requested_by,
     )
     budgets = {"max_attempts": max_attempts, "max_crashes": max_crashes}
-    heavy = get_settings().heavy_stages
     session.add_all(
-        _row(job_id, Queue.HEAVY if stage in heavy else lane, position, stage, budgets)
+        QueueRow(job_id=job_id, position=position, **_treatment(workflow, stage, lane), **budgets)
         for position, stage in enumerate(stages)
     )
     session.flush()
     return session.get_one(ProcessingJob, job_id)
 
 
-def _row(job_id: UUID, lane: Queue, position: int, stage: StageName, budgets: dict[str, int]) -> QueueRow:
-    status = TaskStatus.PENDING if position else TaskStatus.QUEUED
-    return QueueRow(job_id=job_id, job_type=stage, position=position, queue=lane, status=status, **budgets)
+def _treatment(workflow: str, stage: StageName, lane: Queue) -> dict[str, Any]:
+    """What the settings say of a stage. Where it is what the job is for, its failure is the job's."""
+    settings = get_settings()
+    return {
+        "job_type": stage,
+        "status": TaskStatus.PENDING if stage != stages_of(workflow)[0] else TaskStatus.QUEUED,
+        "queue": Queue.HEAVY if stage in settings.heavy_stages else lane,
+        "optional": workflow == WorkflowType.INGEST and stage in settings.optional_stages,
+    }
 
 
 def _insert_job(session: Session, *, media_item_id: UUID, workflow_type: str, **values: Any) -> UUID:

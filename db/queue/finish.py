@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, update
+from sqlalchemy import case, func, select, update
 from sqlalchemy.orm import Session
 
 from db import audit
@@ -13,10 +14,22 @@ from db.models import Attempt, DeadLetter, DeadLetterReason, MediaItem, Outcome,
 from db.models.base import is_in
 from db.queue import originals
 from pipeline.errors import NotFoundError
-from pipeline.states import JobStatus, TaskStatus, sources_of
+from pipeline.states import ACTIVE, JobStatus, TaskStatus, sources_of
 from pipeline.workflows import StageName, stages_of
 
 LONGEST_MESSAGE = 2_000  #: characters of an error that are kept
+
+
+@dataclass(frozen=True, slots=True)
+class GaveUp:
+    """The row will not be tried again.
+
+    Its job has failed, and ``dead_letter_id`` says why; or the stage was optional, and ``successor`` is due
+    now (None at the end of the chain).
+    """
+
+    dead_letter_id: UUID | None
+    successor: UUID | None = None
 
 
 def lock_job(session: Session, job_id: UUID) -> ProcessingJob:
@@ -72,23 +85,29 @@ def end_rows(session: Session, job_id: UUID, status: TaskStatus) -> int:
 
 def give_up(
     session: Session, job: ProcessingJob, row_id: UUID, *, reason: DeadLetterReason, error: tuple[str, str]
-) -> DeadLetter:
-    """Fail a row that is processing, and its job: rows after it cancelled, a dead letter, one summary."""
+) -> GaveUp:
+    """End a row that is processing and may not be tried again; ``error`` is code and sentence.
+
+    Its job fails with it: rows after it cancelled, a dead letter, one summary. Where the stage is optional
+    the row is skipped instead, with a warning on the job, and the chain goes on.
+    """
     code, message = error[0], error[1][:LONGEST_MESSAGE]
     row = session.execute(
         update(QueueRow)
         .where(QueueRow.id == row_id)
         .values(
-            status=TaskStatus.FAILED,
+            status=case((QueueRow.optional, TaskStatus.SKIPPED), else_=TaskStatus.FAILED),
             completed_at=func.clock_timestamp(),
             lease_expires_at=None,
             error_code=code,
             error_message=message,
         )
-        .returning(QueueRow.queue, QueueRow.job_type)
+        .returning(QueueRow.queue, QueueRow.job_type, QueueRow.position, QueueRow.optional)
         .execution_options(synchronize_session=False)
     ).one()
-    end_rows(session, job.id, TaskStatus.CANCELLED)
+    if row.optional:
+        job.warnings = [*job.warnings, f"{row.job_type} was left out: {message} ({code})"]
+        return GaveUp(None, advance(session, job, row.position, {}))
     letter = DeadLetter(
         row_id=row_id,
         job_id=job.id,
@@ -100,12 +119,40 @@ def give_up(
         error_message=message,
     )
     session.add(letter)
-    job.error_code, job.error_message = code, message
-    finish_job(session, job, JobStatus.FAILED, {"failed_stage": row.job_type, "reason": reason})
+    _fail_job(session, job, letter)
+    return GaveUp(letter.id)
+
+
+def _fail_job(session: Session, job: ProcessingJob, letter: DeadLetter) -> None:
+    end_rows(session, job.id, TaskStatus.CANCELLED)
+    job.error_code, job.error_message = letter.error_code, letter.error_message
+    finish_job(session, job, JobStatus.FAILED, {"failed_stage": letter.job_type, "reason": letter.reason})
     # Equal bytes fail alike: after a permanent error no duplicate takes the original's place.
-    release_hash(session, job, promote=reason != DeadLetterReason.PERMANENT_ERROR)
+    release_hash(session, job, promote=letter.reason != DeadLetterReason.PERMANENT_ERROR)
     session.flush()
-    return letter
+
+
+def advance(session: Session, job: ProcessingJob, position: int, summary: dict[str, Any]) -> UUID | None:
+    """Make the successor due, from pending and only from there; end the job when nothing is left."""
+    successor = session.scalar(
+        update(QueueRow)
+        .where(
+            QueueRow.job_id == job.id,
+            QueueRow.position == position + 1,
+            QueueRow.status == TaskStatus.PENDING,
+        )
+        .values(status=TaskStatus.QUEUED, available_at=func.clock_timestamp(), published_at=None)
+        .returning(QueueRow.id)
+        .execution_options(synchronize_session=False)
+    )
+    if successor is None and not _any_active(session, job.id):
+        finish_job(session, job, JobStatus.COMPLETED, summary)
+    return successor
+
+
+def _any_active(session: Session, job_id: UUID) -> bool:
+    living = select(QueueRow.id).where(QueueRow.job_id == job_id, is_in(QueueRow.status, ACTIVE))
+    return session.scalar(living.limit(1)) is not None
 
 
 def release_hash(session: Session, job: ProcessingJob, *, promote: bool) -> None:

@@ -11,14 +11,14 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, func, literal_column, select, update
 from sqlalchemy.orm import Session
 
-from db.models import Attempt, AuditEntry, DeadLetterReason, Outcome, ProcessingJob, QueueRow
+from db.models import Attempt, AuditEntry, DeadLetterReason, Outcome, QueueRow
 from db.models.base import is_in
 from db.queue.claim import Claimed
 from db.queue.due import lane_again
-from db.queue.finish import LONGEST_MESSAGE, close_attempt, end_rows, finish_job, give_up, lock_job
+from db.queue.finish import LONGEST_MESSAGE, GaveUp, advance, close_attempt, end_rows, give_up, lock_job
 from pipeline.errors import DailiesError, InfrastructureError, PermanentStageError
 from pipeline.retry import RetryPolicy
-from pipeline.states import ACTIVE, JobStatus, TaskStatus
+from pipeline.states import TaskStatus
 
 RETRIED = "job_retried"  #: the audit entry of ``retry_job``
 EVER: ColumnElement[datetime] = literal_column("'-infinity'::timestamptz")
@@ -55,13 +55,6 @@ class Again:
 
 
 @dataclass(frozen=True, slots=True)
-class GaveUp:
-    """The row and its job have failed; ``dead_letter_id`` says why."""
-
-    dead_letter_id: UUID
-
-
-@dataclass(frozen=True, slots=True)
 class Fenced:
     """The row is not ours any more: nothing was changed."""
 
@@ -87,7 +80,7 @@ def complete(
     outcome = effect(session)
     if outcome.skip_rest:
         end_rows(session, job.id, TaskStatus.SKIPPED)
-    return Settled(_advance(session, job, position, outcome.summary))
+    return Settled(advance(session, job, position, outcome.summary))
 
 
 def _complete_row(session: Session, claim: Claimed, result: dict[str, Any], version: str) -> int | None:
@@ -110,7 +103,7 @@ def _complete_row(session: Session, claim: Claimed, result: dict[str, Any], vers
 def fail(
     session: Session, claim: Claimed, error: DailiesError, policy: RetryPolicy, *, cost: Cost
 ) -> Again | GaveUp | Fenced:
-    """Settle a failure: due again by ``policy``, or given up on with a dead letter."""
+    """Settle a failure: due again by ``policy``, or given up on."""
     job = lock_job(session, claim.job_id)
     held = session.execute(
         select(QueueRow.attempts, QueueRow.max_attempts).where(*_ours(claim)).with_for_update()
@@ -133,8 +126,7 @@ def fail(
     if wait is None:
         permanent = isinstance(error, PermanentStageError)
         reason = DeadLetterReason.PERMANENT_ERROR if permanent else DeadLetterReason.ATTEMPTS_EXHAUSTED
-        letter = give_up(session, job, claim.row_id, reason=reason, error=(error.code, error.message))
-        return GaveUp(letter.id)
+        return give_up(session, job, claim.row_id, reason=reason, error=(error.code, error.message))
     _change_row(
         session,
         claim,
@@ -182,26 +174,3 @@ def _all_tries(session: Session, claim: Claimed) -> int:
         )
     )
     return max(counted or 1, 1)
-
-
-def _advance(session: Session, job: ProcessingJob, position: int, summary: dict[str, Any]) -> UUID | None:
-    """Make the successor due, from pending and only from there; end the job when nothing is left."""
-    successor = session.scalar(
-        update(QueueRow)
-        .where(
-            QueueRow.job_id == job.id,
-            QueueRow.position == position + 1,
-            QueueRow.status == TaskStatus.PENDING,
-        )
-        .values(status=TaskStatus.QUEUED, available_at=func.clock_timestamp(), published_at=None)
-        .returning(QueueRow.id)
-        .execution_options(synchronize_session=False)
-    )
-    if successor is None and not _any_active(session, job.id):
-        finish_job(session, job, JobStatus.COMPLETED, summary)
-    return successor
-
-
-def _any_active(session: Session, job_id: UUID) -> bool:
-    living = select(QueueRow.id).where(QueueRow.job_id == job_id, is_in(QueueRow.status, ACTIVE))
-    return session.scalar(living.limit(1)) is not None

@@ -141,10 +141,11 @@ class QueueMachine(RuleBasedStateMachine):
     # People
 
     def upload(self, draw: Draw) -> None:
-        self._upload(draw(list(WorkflowType)), draw(PRIORITIES), draw(SENDS))
+        workflow, optional = draw(list(WorkflowType)), draw([False, True])
+        self._upload(workflow, draw(PRIORITIES), draw(SENDS), optional=optional)
 
-    def _upload(self, workflow: str, priority: int, send: str) -> None:
-        job_id = self.world.upload(workflow, priority)
+    def _upload(self, workflow: str, priority: int, send: str, *, optional: bool = False) -> None:
+        job_id = self.world.upload(workflow, priority, optional=optional)
         with self.world.sessions() as session:
             first = queue.due_row(session, job_id)
         assert first is not None

@@ -49,6 +49,14 @@ def test_stages_are_named_with_commas_and_must_exist(monkeypatch: pytest.MonkeyP
         Settings()
 
 
+def test_only_stages_that_the_chain_can_do_without_may_be_optional(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAILIES_OPTIONAL_STAGES", "thumbnails, metadata")
+    assert Settings().optional_stages == {"thumbnails", "metadata"}
+    monkeypatch.setenv("DAILIES_OPTIONAL_STAGES", "thumbnails, ingest, audit")
+    with pytest.raises(ValidationError, match="cannot go on without audit, ingest; only metadata and"):
+        Settings()
+
+
 def test_region_has_the_name_that_aws_gives_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
     assert Settings().aws_region == "eu-central-1"
