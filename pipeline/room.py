@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import time
-from contextlib import suppress
 from pathlib import Path
 
 from pipeline.settings import Settings
-from pipeline.spool import Spool
+from pipeline.spool import Spool, is_in_use
 
 
 def why_no_room(settings: Settings) -> str | None:
@@ -35,11 +32,7 @@ def why_no_room(settings: Settings) -> str | None:
 
 def _too_full(spool: Path, limit: int) -> bool:
     """Whether the copies in use alone exceed the limit; those that are not go when room is needed."""
-    kept_since, total = time.time() - Spool.KEEP.total_seconds(), 0
-    for folder in (*spool.glob("[0-9a-f][0-9a-f]"), spool / "tmp"):
-        with suppress(FileNotFoundError):
-            for entry in os.scandir(folder):
-                with suppress(FileNotFoundError):
-                    found = entry.stat()
-                    total += found.st_size if found.st_mtime >= kept_since else 0
-    return total > limit
+    copies = list(Spool(spool, limit).copies())
+    if sum(size for _, size, _ in copies) <= limit:
+        return False
+    return sum(size for _, size, path in copies if is_in_use(path)) > limit

@@ -9,11 +9,9 @@ import json
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
 from pipeline.errors import InfrastructureError
@@ -26,29 +24,37 @@ class Spool:
     """Local copies of objects, by their SHA-256, shared by all processes of this machine.
 
     ``<directory>/<first two digits>/<sha256>`` are the copies; when there are more than ``limit`` bytes, the
-    longest unused go first. ``objects/`` links (bucket, key, version, ETag) to them, and ``tmp/`` holds
-    downloads under way, by which the limit may be passed.
+    longest unused go first, and none that is lent: whoever works on one holds a lock on it, which ends with
+    its process. ``objects/`` links (bucket, key, version, ETag) to them, and ``tmp/`` holds downloads under
+    way, by which the limit may be passed.
     """
 
-    KEEP = timedelta(minutes=20)  #: no copy used within this time is deleted; stages run for less
-    SHARE = (
-        8  #: processes assumed to fill the spool at once: each looks again after its share of what is free
-    )
+    #: Of the limit, what is left when room is made: not every file makes its own.
+    FILLED = 0.9
+    #: Processes assumed to fill the spool at once: each looks again after its share of what is free.
+    SHARE = 8
 
     def __init__(self, directory: Path, limit: int) -> None:
         self.directory = directory
         self.limit = limit
         self._allowance = 0  # bytes that may be added before the next look at the whole spool
 
-    def fetch(self, store: ObjectStore, asset: Asset, size_limit: int) -> LocalFile:
-        """The bytes of ``asset``: the copy that is there, or else one download, whoever else asks for it now.
+    @contextmanager
+    def lend(self, store: ObjectStore, asset: Asset, size_limit: int) -> Iterator[LocalFile]:
+        """The bytes of ``asset``, for the length of the block.
+
+        It is the copy that is there, or else one download, whoever else asks for it now.
 
         Raises:
             PermanentStageError: EMPTY_FILE, FILE_TOO_LARGE, OBJECT_REPLACED.
             TransientStageError: OBJECT_MISSING, CHECKSUM_MISMATCH.
             InfrastructureError: SPOOL_FULL; fails nothing, the row comes back.
         """
-        found = self._use(asset.sha256, asset.size) if asset.sha256 else None
+        with ExitStack() as lent:
+            yield self._fetch(store, asset, size_limit, lent)
+
+    def _fetch(self, store: ObjectStore, asset: Asset, size_limit: int, lent: ExitStack) -> LocalFile:
+        found = self._use(asset.sha256, asset.size, lent) if asset.sha256 else None
         if found is not None:
             return found
         if not (asset.etag or asset.version_id):
@@ -57,21 +63,28 @@ class Spool:
         link = self._folder("objects") / hashlib.sha256(address.encode()).hexdigest()
         with self._lock(link.name[:2]):  # 256 locks: enough not to wait for another's, few enough to keep
             sha256 = link.readlink().name if link.is_symlink() else None
-            return (self._use(sha256, asset.size) if sha256 else None) or self._add(
-                store, asset, size_limit, link
-            )
+            found = self._use(sha256, asset.size, lent) if sha256 else None
+            return found or self._add(store, asset, size_limit, link, lent)
 
-    def _use(self, sha256: str, size: int | None) -> LocalFile | None:
+    def _use(self, sha256: str, size: int | None, lent: ExitStack) -> LocalFile | None:
         path = self.directory / sha256[:2] / sha256
+        # Nothing is deleted while this lock is held: what is found is still there when it is locked itself.
         with self._lock("evict", fcntl.LOCK_SH), suppress(FileNotFoundError):
+            actual = path.stat().st_size
+            if size not in {None, actual}:
+                return None  # the machine went down while it was written
             os.utime(path)
-            actual = path.stat().st_size  # another size: the machine went down while it was written
-            return LocalFile(path, actual, sha256) if size in {None, actual} else None
+            _lock_in_use(path, lent)
+            return LocalFile(path, actual, sha256)
         return None
 
-    def _add(self, store: ObjectStore, asset: Asset, size_limit: int, link: Path) -> LocalFile:
-        handle, name = tempfile.mkstemp(dir=self._folder("tmp"))
-        os.close(handle)
+    def _add(
+        self, store: ObjectStore, asset: Asset, size_limit: int, link: Path, lent: ExitStack
+    ) -> LocalFile:
+        with self._lock("evict", fcntl.LOCK_SH):
+            handle, name = tempfile.mkstemp(dir=self._folder("tmp"))
+            os.close(handle)
+            _lock_in_use(Path(name), lent)
 
         def admit(size: int) -> None:
             check_size(asset.key, size, size_limit)
@@ -100,22 +113,26 @@ class Spool:
             self._allowance -= size
             return
         with self._lock("evict"):
-            files = sorted(self._copies())
+            files = sorted(self.copies())
             total = sum(bytes_ for _, bytes_, _ in files) + size
-            oldest_kept = time.time() - self.KEEP.total_seconds()
-            for used_at, bytes_, path in files:
-                if total <= self.limit or used_at > oldest_kept:
+            enough = self.limit * self.FILLED if total > self.limit else total
+            for _, bytes_, path in files:
+                if total <= enough:
                     break
-                Path(path).unlink(missing_ok=True)
-                total -= bytes_
+                if not is_in_use(path):
+                    Path(path).unlink(missing_ok=True)
+                    total -= bytes_
             for link in self._folder("objects").iterdir():
                 if not link.exists():
                     link.unlink(missing_ok=True)
         if total > self.limit:
-            raise _full(f"it may hold {self.limit / 1e6:,.0f} MB; raise DAILIES_SPOOL_LIMIT")
+            raise _full(
+                f"it may hold {self.limit / 1e6:,.0f} MB, and what is worked on needs more;"
+                " raise DAILIES_SPOOL_LIMIT"
+            )
         self._allowance = (self.limit - total) // self.SHARE
 
-    def _copies(self) -> Iterator[tuple[float, int, str]]:
+    def copies(self) -> Iterator[tuple[float, int, str]]:
         """Time of last use, bytes and path of each copy, and of what a killed process left of a download."""
         for folder in (*self.directory.glob("[0-9a-f][0-9a-f]"), self._folder("tmp")):
             for entry in os.scandir(folder):
@@ -133,6 +150,21 @@ class Spool:
         with (self._folder("locks") / name).open("w") as file:
             fcntl.flock(file, how)  # given back when the file is closed, or its process dies
             yield
+
+
+def _lock_in_use(path: Path, lent: ExitStack) -> None:
+    file = lent.enter_context(path.open("rb"))
+    fcntl.flock(file, fcntl.LOCK_SH)  # of the file, whatever its name will be
+
+
+def is_in_use(path: str) -> bool:
+    """Whether somebody works on the copy or download at ``path``."""
+    with suppress(FileNotFoundError), open(path, "rb") as file:  # noqa: PTH123 - many, and often
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def _full(why: str) -> InfrastructureError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -178,8 +179,8 @@ def _perform(runtime: Runtime, stage: Stage, claim: queue.Claimed) -> Done:
     scratch.mkdir(parents=True, exist_ok=True)
     limit = size_limit_of(asset.key, int(settings.upload_limit))
     pictured = StageName.THUMBNAILS in STAGES_OF[WorkflowType(claim.workflow)]
-    with TemporaryDirectory(dir=scratch, prefix=f"{claim.token}-") as folder:
-        file = runtime.spool.fetch(runtime.store, asset, limit) if stage.needs_file else None
+    lent = runtime.spool.lend(runtime.store, asset, limit) if stage.needs_file else nullcontext()
+    with TemporaryDirectory(dir=scratch, prefix=f"{claim.token}-") as folder, lent as file:
         context = Context(
             file=file,
             workdir=Path(folder),
@@ -284,11 +285,10 @@ def _settle_failure(runtime: Runtime, claim: queue.Claimed, error: DailiesError,
     outcome = _settle(runtime, lambda session: queue.fail(session, claim, error, runtime.policy, cost=cost))
     match outcome:
         case queue.Again(delay):
-            log.warning(
-                "stage_retrying", error=error.message, code=error.code, retry_in_s=delay.total_seconds()
-            )
+            wait = delay.total_seconds()
+            log.warning("stage_retrying", error=error.message, code=error.code, retry_in_s=wait)
             dispatch.publish(runtime.sessions, claim.row_id)
-            raise Retry(exc=error, when=delay.total_seconds())
+            raise Retry(exc=error, when=wait)
         case queue.GaveUp(successor=successor):
             log.error("stage_failed", error=error.message, code=error.code)
             if successor is not None:  # the stage is optional

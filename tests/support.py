@@ -30,7 +30,10 @@ from pipeline.errors import TransientStageError
 from pipeline.queues import Queue
 from pipeline.retry import RetryPolicy
 from pipeline.settings import Settings, get_settings
+from pipeline.spool import Spool
+from pipeline.stages.base import Asset, LocalFile
 from pipeline.states import JOB_ACTIVE, TaskStatus, derive_job_status
+from pipeline.storage import ObjectStore
 from pipeline.workflows import StageName
 from tasks.app import get_app
 from tasks.queues import aws_client
@@ -82,6 +85,12 @@ def uploaded(
         session.add(item)
         session.flush()
         return new_job(session, item, **values)
+
+
+def fetch(spool: Spool, store: ObjectStore, asset: Asset, size_limit: int) -> LocalFile:
+    """A copy in the spool that is lent to nobody any more."""
+    with spool.lend(store, asset, size_limit) as file:
+        return file
 
 
 def row_of(session: Session, job_id: UUID, stage: str) -> QueueRow:

@@ -17,20 +17,23 @@ from uuid import uuid4
 
 import pytest
 import urllib3
+from pydantic import ByteSize
 
 from pipeline.errors import InfrastructureError, ObjectMissingError, PermanentStageError
+from pipeline.room import why_no_room
 from pipeline.settings import Settings, get_settings
 from pipeline.spool import Spool
 from pipeline.stages.base import Asset
 from pipeline.storage import ObjectStore
 from tests.faults.proxy import AwsProxy
 from tests.faults.rules import Call, Fault
+from tests.support import fetch
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 LIMIT = 1_000_000
-LONG_AGO = time.time() - 2 * Spool.KEEP.total_seconds()
+LONG_AGO = time.time() - 3600
 
 
 class CountingStore(ObjectStore):
@@ -63,6 +66,14 @@ class Meanwhile(Fault):
 def store(aws: Settings) -> Iterator[CountingStore]:
     with closing(CountingStore(aws)) as store:
         yield store
+
+
+@pytest.fixture
+def here(aws: Settings, tmp_path: Path) -> Settings:
+    """The settings of a machine whose spool is ``tmp_path`` and holds 250 bytes."""
+    return aws.model_copy(
+        update={"spool_dir": tmp_path, "spool_limit": ByteSize(250), "room_margin": ByteSize(0)}
+    )
 
 
 @pytest.fixture
@@ -113,13 +124,13 @@ def test_fetch_of_what_is_gone_costs_an_attempt_and_of_a_missing_bucket_does_not
     store: ObjectStore, spool: Spool, s3: S3Client, bucket: str
 ) -> None:
     asset = uploaded(s3, bucket, b"x")
-    fetch = partial(spool.fetch, store, size_limit=LIMIT)
+    get = partial(fetch, spool, store, size_limit=LIMIT)
     s3.delete_object(Bucket=bucket, Key=asset.key, VersionId=asset.version_id or "null")
-    assert codes(ObjectMissingError, lambda: fetch(asset)) == "OBJECT_MISSING"
+    assert codes(ObjectMissingError, lambda: get(asset)) == "OBJECT_MISSING"
     unseen = asset.model_copy(update={"version_id": None, "etag": None})
-    assert codes(ObjectMissingError, lambda: fetch(unseen)) == "OBJECT_MISSING"
+    assert codes(ObjectMissingError, lambda: get(unseen)) == "OBJECT_MISSING"
     elsewhere = unseen.model_copy(update={"bucket": "no-such-bucket"})
-    assert codes(InfrastructureError, lambda: fetch(elsewhere)) == "STORAGE_UNAVAILABLE"
+    assert codes(InfrastructureError, lambda: get(elsewhere)) == "STORAGE_UNAVAILABLE"
 
 
 def test_fetch_reads_the_version_it_was_asked_for(
@@ -127,11 +138,11 @@ def test_fetch_reads_the_version_it_was_asked_for(
 ) -> None:
     old = uploaded(s3, bucket, b"old")
     uploaded(s3, bucket, b"newer", key=old.key)
-    assert spool.fetch(store, old, LIMIT).path.read_bytes() == b"old"
+    assert fetch(spool, store, old, LIMIT).path.read_bytes() == b"old"
     unversioned = old.model_copy(update={"version_id": None})
     spool_of_another_machine = Spool(spool.directory / "other", LIMIT)
     assert codes(
-        PermanentStageError, lambda: spool_of_another_machine.fetch(store, unversioned, LIMIT)
+        PermanentStageError, lambda: fetch(spool_of_another_machine, store, unversioned, LIMIT)
     ) == "OBJECT_REPLACED"  # fmt: skip
 
 
@@ -147,21 +158,21 @@ def test_object_that_is_replaced_while_it_is_read_is_read_to_its_end(
         proxy.rule(replace, "S3.GetObject")
         through = aws.model_copy(update={"aws_endpoint_url": proxy.url})
         with closing(ObjectStore(through)) as store:
-            assert spool.fetch(store, asset, LIMIT).path.read_bytes() == old
+            assert fetch(spool, store, asset, LIMIT).path.read_bytes() == old
 
 
 def test_fetch_of_other_bytes_than_ingest_saw_says_so(
     store: ObjectStore, spool: Spool, s3: S3Client, bucket: str
 ) -> None:
     asset = uploaded(s3, bucket, b"x").model_copy(update={"sha256": sha256(b"y").hexdigest()})
-    assert codes(PermanentStageError, lambda: spool.fetch(store, asset, LIMIT)) == "OBJECT_REPLACED"
+    assert codes(PermanentStageError, lambda: fetch(spool, store, asset, LIMIT)) == "OBJECT_REPLACED"
 
 
 def test_fetch_checks_the_checksum_that_s3_has_stored(
     store: ObjectStore, spool: Spool, s3: S3Client, bucket: str
 ) -> None:
     asset = uploaded(s3, bucket, b"checked", ChecksumAlgorithm="SHA256")
-    assert spool.fetch(store, asset, LIMIT).sha256 == sha256(b"checked").hexdigest()
+    assert fetch(spool, store, asset, LIMIT).sha256 == sha256(b"checked").hexdigest()
 
 
 def test_fetch_takes_an_object_of_many_parts(
@@ -177,7 +188,7 @@ def test_fetch_takes_an_object_of_many_parts(
         )
         parts.append({"PartNumber": number, "ETag": part["ETag"], "ChecksumSHA256": part["ChecksumSHA256"]})
     s3.complete_multipart_upload(**where, UploadId=upload, MultipartUpload={"Parts": parts})  # type: ignore[typeddict-item]  # built in a loop
-    got = spool.fetch(store, Asset(media_item_id=uuid4(), bucket=bucket, key=key), 10 * LIMIT)
+    got = fetch(spool, store, Asset(media_item_id=uuid4(), bucket=bucket, key=key), 10 * LIMIT)
     assert got.sha256 == sha256(b"".join(data)).hexdigest()
 
 
@@ -185,18 +196,18 @@ def test_stages_of_one_asset_share_one_request(
     store: CountingStore, spool: Spool, s3: S3Client, bucket: str
 ) -> None:
     asset = uploaded(s3, bucket, b"abc")
-    first = spool.fetch(store, asset, LIMIT)
+    first = fetch(spool, store, asset, LIMIT)
     assert (first.size, first.sha256) == (3, sha256(b"abc").hexdigest())
     assert first.path.relative_to(spool.directory) == Path(first.sha256[:2]) / first.sha256
-    assert spool.fetch(store, asset, LIMIT) == first
-    assert spool.fetch(store, asset.model_copy(update={"sha256": first.sha256}), LIMIT) == first
+    assert fetch(spool, store, asset, LIMIT) == first
+    assert fetch(spool, store, asset.model_copy(update={"sha256": first.sha256}), LIMIT) == first
     assert store.asked == ["GetObject"]
 
 
 def test_equal_bytes_of_two_objects_are_kept_once(
     store: CountingStore, spool: Spool, s3: S3Client, bucket: str
 ) -> None:
-    paths = {spool.fetch(store, uploaded(s3, bucket, b"equal"), LIMIT).path for _ in range(2)}
+    paths = {fetch(spool, store, uploaded(s3, bucket, b"equal"), LIMIT).path for _ in range(2)}
     assert len(paths) == 1
     assert store.asked == ["GetObject"] * 2
 
@@ -205,9 +216,9 @@ def test_copy_of_another_size_is_fetched_again(
     store: CountingStore, spool: Spool, s3: S3Client, bucket: str
 ) -> None:
     asset = uploaded(s3, bucket, b"whole")
-    path = spool.fetch(store, asset, LIMIT).path
+    path = fetch(spool, store, asset, LIMIT).path
     path.write_bytes(b"wh")  # as after a power cut
-    assert spool.fetch(store, asset, LIMIT).path.read_bytes() == b"whole"
+    assert fetch(spool, store, asset, LIMIT).path.read_bytes() == b"whole"
 
 
 def test_sixteen_threads_download_an_object_once(
@@ -216,7 +227,7 @@ def test_sixteen_threads_download_an_object_once(
     asset = uploaded(s3, bucket, os.urandom(300_000))
     with ThreadPoolExecutor(16) as pool:
         got = list(
-            pool.map(lambda _: Spool(spool.directory, spool.limit).fetch(store, asset, LIMIT), range(16))
+            pool.map(lambda _: fetch(Spool(spool.directory, spool.limit), store, asset, LIMIT), range(16))
         )
     assert len(set(got)) == 1
     assert store.asked == ["GetObject"]
@@ -224,7 +235,7 @@ def test_sixteen_threads_download_an_object_once(
 
 def fetch_in_a_process(directory: Path, asset: Asset) -> tuple[str, int]:
     with closing(CountingStore(get_settings())) as store:
-        return Spool(directory, 10 * LIMIT).fetch(store, asset, LIMIT).sha256, len(store.asked)
+        return fetch(Spool(directory, 10 * LIMIT), store, asset, LIMIT).sha256, len(store.asked)
 
 
 def test_processes_download_an_object_once(spool: Spool, s3: S3Client, bucket: str) -> None:
@@ -241,35 +252,52 @@ def test_copies_unused_for_longest_make_room(
 ) -> None:
     spool = Spool(tmp_path, 250)
     assets = [uploaded(s3, bucket, os.urandom(100)) for _ in range(3)]
-    oldest, older = (spool.fetch(store, asset, LIMIT).path for asset in assets[:2])
+    oldest, older = (fetch(spool, store, asset, LIMIT).path for asset in assets[:2])
     os.utime(oldest, (LONG_AGO - 1, LONG_AGO - 1))
     os.utime(older, (LONG_AGO, LONG_AGO))
-    newest = spool.fetch(store, assets[2], LIMIT).path
+    newest = fetch(spool, store, assets[2], LIMIT).path
     assert [path.exists() for path in (oldest, older, newest)] == [False, True, True]
     assert len(list((tmp_path / "objects").iterdir())) == 2
-    assert spool.fetch(store, assets[0], LIMIT).path.exists()  # fetched again
+    assert fetch(spool, store, assets[0], LIMIT).path.exists()  # fetched again
 
 
 def test_use_keeps_a_copy_young(store: ObjectStore, s3: S3Client, bucket: str, tmp_path: Path) -> None:
     spool = Spool(tmp_path, 250)
     assets = [uploaded(s3, bucket, os.urandom(100)) for _ in range(3)]
-    used, unused = (spool.fetch(store, asset, LIMIT).path for asset in assets[:2])
+    used, unused = (fetch(spool, store, asset, LIMIT).path for asset in assets[:2])
     for path, last_used in ((used, LONG_AGO - 1), (unused, LONG_AGO)):
         os.utime(path, (last_used, last_used))
-    spool.fetch(store, assets[0], LIMIT)
-    spool.fetch(store, assets[2], LIMIT)
+    fetch(spool, store, assets[0], LIMIT)
+    fetch(spool, store, assets[2], LIMIT)
     assert [path.exists() for path in (used, unused)] == [True, False]
 
 
-def test_spool_full_of_what_is_in_use_fails_no_file(
-    store: ObjectStore, s3: S3Client, bucket: str, tmp_path: Path
+def test_copies_that_nobody_works_on_make_room_however_young(
+    store: ObjectStore, s3: S3Client, bucket: str, tmp_path: Path, here: Settings
 ) -> None:
     spool = Spool(tmp_path, 250)
-    kept = [spool.fetch(store, uploaded(s3, bucket, os.urandom(100)), LIMIT).path for _ in range(2)]
-    one_more = uploaded(s3, bucket, os.urandom(100))
-    assert codes(InfrastructureError, lambda: spool.fetch(store, one_more, LIMIT)) == "SPOOL_FULL"
-    assert all(path.exists() for path in kept)
-    assert list((tmp_path / "tmp").iterdir()) == []
+    for _ in range(10):
+        path = fetch(spool, store, uploaded(s3, bucket, os.urandom(100)), LIMIT).path
+        assert path.exists()
+        assert why_no_room(here) is None
+
+
+def test_spool_full_of_what_is_worked_on_fails_no_file_and_says_so(
+    store: ObjectStore, s3: S3Client, bucket: str, tmp_path: Path, here: Settings
+) -> None:
+    spool = Spool(tmp_path, 250)
+    assets = [uploaded(s3, bucket, os.urandom(100)) for _ in range(3)]
+    with spool.lend(store, assets[0], LIMIT) as first:
+        os.utime(first.path, (LONG_AGO, LONG_AGO))
+        with spool.lend(store, assets[1], LIMIT) as second, spool.lend(store, assets[0], LIMIT):
+            assert codes(InfrastructureError, lambda: fetch(spool, store, assets[2], LIMIT)) == "SPOOL_FULL"
+            assert list((tmp_path / "tmp").iterdir()) == []
+            too_small = here.model_copy(update={"spool_limit": ByteSize(150)})
+            assert "all of it in use" in (why_no_room(too_small) or "")
+            assert first.path.exists()
+        assert why_no_room(too_small) is None
+        third = fetch(spool, store, assets[2], LIMIT)
+        assert [file.path.exists() for file in (first, second, third)] == [True, False, True]
 
 
 def test_what_a_killed_process_left_makes_room(
@@ -279,7 +307,7 @@ def test_what_a_killed_process_left_makes_room(
     left.parent.mkdir()
     left.write_bytes(bytes(200))
     os.utime(left, (LONG_AGO, LONG_AGO))
-    Spool(tmp_path, 250).fetch(store, uploaded(s3, bucket, os.urandom(100)), LIMIT)
+    fetch(Spool(tmp_path, 250), store, uploaded(s3, bucket, os.urandom(100)), LIMIT)
     assert not left.exists()
 
 
@@ -288,7 +316,7 @@ def test_many_small_files_stay_under_the_limit(
 ) -> None:
     spool = Spool(tmp_path, 1000)
     for _ in range(15):
-        path = spool.fetch(store, uploaded(s3, bucket, os.urandom(100)), LIMIT).path
+        path = fetch(spool, store, uploaded(s3, bucket, os.urandom(100)), LIMIT).path
         os.utime(path, (LONG_AGO, LONG_AGO))
     total = sum(path.stat().st_size for path in tmp_path.glob("??/*"))
     assert 500 <= total <= 1000

@@ -20,6 +20,7 @@ from pipeline.settings import Settings
 from pipeline.spool import Spool
 from pipeline.stages.base import Asset, LocalFile
 from pipeline.storage import ObjectStore
+from tests.support import fetch
 
 BODY = b"twelve bytes"
 ASSET = Asset(media_item_id=uuid4(), bucket="b", key="uploads/a.jpg", etag="e")
@@ -159,7 +160,7 @@ def test_checksum_of_the_parts_is_not_taken_for_one_of_the_whole(faulty: Faulty)
 def test_spool_refuses_a_size_before_any_byte_of_it(faulty: Faulty, promised: int, code: str) -> None:
     faulty.server.length, faulty.server.body = promised, b""
     with pytest.raises(PermanentStageError) as raised:
-        Spool(faulty.folder, 10**10).fetch(faulty.store, ASSET, 10**6)
+        fetch(Spool(faulty.folder, 10**10), faulty.store, ASSET, 10**6)
     assert raised.value.code == code
     assert list((faulty.folder / "tmp").iterdir()) == []
 
@@ -177,6 +178,6 @@ def test_full_disk_fails_no_file(here: Settings, tmp_path: Path) -> None:
         closing(FullDisk(here)) as store,
         pytest.raises(InfrastructureError, match="disk is full") as raised,
     ):
-        Spool(tmp_path, 10**10).fetch(store, ASSET, 10**6)
+        fetch(Spool(tmp_path, 10**10), store, ASSET, 10**6)
     assert raised.value.code == "SPOOL_FULL"
     assert list((tmp_path / "tmp").iterdir()) == []
