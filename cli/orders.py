@@ -70,7 +70,10 @@ def confirm(question: str, *, yes: bool) -> None:
 def in_pages(
     api: Api, path: str, body: dict[str, object], *, told: Callable[[dict[str, Any]], None] | None = None
 ) -> list[dict[str, Any]]:
-    """Send a request that handles many until nothing is left; returns the entries of all answers."""
+    """Send a request that handles many until nothing is left, or nothing more can be decided now.
+
+    Returns the entries of all answers.
+    """
     entries: list[dict[str, Any]] = []
     cursor: str | None = None
     while True:
@@ -78,8 +81,8 @@ def in_pages(
         entries += answer["data"]
         if told is not None:
             told(answer["metadata"])
-        cursor = answer["metadata"]["next_cursor"]
-        if cursor is None or not answer["data"]:
+        before, cursor = cursor, answer["metadata"]["next_cursor"]
+        if cursor in {None, before} or not answer["data"]:
             return entries
 
 

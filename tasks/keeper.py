@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
 
 import structlog
 
@@ -146,7 +147,18 @@ class Keeper:
             self._running.released(lost)
             if done:
                 log.warning("row_released", row_id=str(lost.row_id), child=lost.pid, why=lost.error[0])
-                dispatch.publish(self._sessions, lost.row_id)
+                # A broker that hangs must keep nothing else here from its turn.
+                threading.Thread(target=self._publish, args=(lost.row_id,), daemon=True).start()
+
+    def _publish(self, row_id: UUID) -> None:
+        """Where it does not come to this, the steward publishes the row."""
+        try:
+            with guarded():
+                dispatch.publish(self._sessions, row_id)
+        except InfrastructureError as error:
+            log.warning("row_not_published", row_id=str(row_id), error=error.message)
+        except Exception:
+            log.exception("publish_raised", row_id=str(row_id))
 
     def _look_around(self) -> None:
         """Which lanes may be asked: none without room, and none that is paused."""
@@ -195,13 +207,19 @@ class Keeper:
         self._say(WorkerState.STOPPED, None)
 
     def _watch(self) -> None:
-        """End a worker that should poll and does not, or holds what it does not start: another is started."""
+        """End a worker that should poll and does not, or holds what it does not start or end.
+
+        Its supervisor starts another one.
+        """
         if self._stopping_since is not None:
             return
         now = time.monotonic()
         if not self._poller.may_poll:
             self._poller.last_completed = max(self._poller.last_completed, now - TICK)
         since = min([self._poller.last_completed, *self._poller.unstarted().values()])
+        if (begun := self._poller.begun_since()) is not None:
+            # Celery ends a stage at its hard limit, and hears of its end: unless its own loop stands still.
+            since = min(since, begun + self._settings.hard_time_limit.total_seconds())
         if now - since > self._settings.poll_stalled.total_seconds():
             log.critical("worker_silent", seconds=round(now - since))
             self._give_back_all()

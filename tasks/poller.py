@@ -56,7 +56,9 @@ class Poller:
         self.lanes: tuple[Queue, ...] = tuple(lanes)
         self._slots, self._deliver, self._wait = slots, deliver, wait
         self._lock = threading.Lock()
-        self._in_hand: dict[str, float | None] = {}  # by receipt handle: since when, or None once begun
+        # By receipt handle, since when: what no pool process has begun, and what one has.
+        self._unstarted: dict[str, float] = {}
+        self._begun: dict[str, float] = {}
         self._left: set[Queue] = set()
         self._changed = threading.Event()
         self._stopping = threading.Event()
@@ -90,24 +92,30 @@ class Poller:
     def done(self, handle: str) -> None:
         """The message with this receipt handle has left the worker's hands: its slot is free."""
         with self._lock:
-            self._in_hand.pop(handle, None)
+            self._unstarted.pop(handle, None)
+            self._begun.pop(handle, None)
         self._changed.set()
 
     def begun(self, handle: str) -> None:
         """A pool process has begun with the message."""
         with self._lock:
-            if handle in self._in_hand:
-                self._in_hand[handle] = None
+            if self._unstarted.pop(handle, None) is not None:
+                self._begun[handle] = time.monotonic()
 
     def holds(self, handle: str) -> bool:
         """Whether the message is in the worker's hands."""
         with self._lock:
-            return handle in self._in_hand
+            return handle in self._unstarted or handle in self._begun
 
     def unstarted(self) -> dict[str, float]:
         """The receipt handles of what no pool process has begun, and since when (on the monotonic clock)."""
         with self._lock:
-            return {handle: at for handle, at in self._in_hand.items() if at is not None}
+            return dict(self._unstarted)
+
+    def begun_since(self) -> float | None:
+        """Since when the longest of what has begun is at work (on the monotonic clock); None: nothing is."""
+        with self._lock:
+            return min(self._begun.values(), default=None)
 
     def leave(self, lane: Queue) -> None:
         """Ask this lane no more, until it is joined again: an operator's word to this worker."""
@@ -128,7 +136,10 @@ class Poller:
     def free(self) -> int:
         """How many more messages can start now."""
         with self._lock:
-            return self._slots() - len(self._in_hand)
+            return self._slots() - self._held()
+
+    def _held(self) -> int:
+        return len(self._unstarted) + len(self._begun)
 
     @property
     def may_poll(self) -> bool:
@@ -206,11 +217,11 @@ class Poller:
         for message in messages:
             receipt = Receipt(self._queues.url(lane), message["ReceiptHandle"])
             with self._lock:
-                fits = len(self._in_hand) < self._slots() and lane in self._open()
+                fits = self._held() < self._slots() and lane in self._open()
                 fits = fits and not self._stopping.is_set()
                 if fits:
                     self._receipts.hold(receipt)  # first: whoever sees it in hand may give it back
-                    self._in_hand[receipt.handle] = time.monotonic()
+                    self._unstarted[receipt.handle] = time.monotonic()
             if not fits:
                 self._receipts.give_back(receipt)
                 continue

@@ -129,17 +129,9 @@ class Steward:
         ``watch`` is for the process that does this every few seconds. Without it, InfrastructureError says
         that there are such rows and that nobody may judge them now.
         """
-        judge = marks.watch if watch else marks.judgement
-        with self._runtime.sessions.begin() as session:
-            judgement = judge(session, lease=self._runtime.settings.lease)
-            if not watch and not judgement.allowed and queue.expired(session, limit=1):
-                raise InfrastructureError(
-                    "No steward has watched the database for a whole lease, so nobody knows whether their"
-                    " holders could renew. A steward that runs releases them; see that one does.",
-                    code="LEASES_NOT_JUDGED",
-                )
         released, turns = 0, self._releases
-        while judgement.allowed:
+        # Asked again before each look: the database may have been away meanwhile.
+        while (judgement := self._judge(watch=watch)).allowed:
             with self._runtime.sessions() as session:
                 found = dict(queue.expired(session, limit=BATCH + len(turns.late)))
             done = turns.each(found, partial(self._release, found, judgement))
@@ -149,6 +141,18 @@ class Steward:
         if released:
             self._due.set()
         return released
+
+    def _judge(self, *, watch: bool) -> marks.Judgement:
+        judge = marks.watch if watch else marks.judgement
+        with self._runtime.sessions.begin() as session:
+            judgement = judge(session, lease=self._runtime.settings.lease)
+            if not watch and not judgement.allowed and queue.expired(session, limit=1):
+                raise InfrastructureError(
+                    "No steward has watched the database for a whole lease, so nobody knows whether their"
+                    " holders could renew. A steward that runs releases them; see that one does.",
+                    code="LEASES_NOT_JUDGED",
+                )
+        return judgement
 
     def _release(self, tokens: dict[UUID, int], judgement: marks.Judgement, row_id: UUID) -> bool:
         token = tokens[row_id]

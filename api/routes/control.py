@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from uuid import UUID
 
@@ -28,7 +29,7 @@ from db import ended, queue
 from db.ended import COUNTED, EndedFilter
 from db.models import ProcessingJob
 from db.session import guarded
-from pipeline.errors import ConflictError, InvalidRequestError
+from pipeline.errors import ConflictError, InfrastructureError, InvalidRequestError
 from pipeline.states import JobStatus
 from tasks.control import Handled, retry_jobs
 from tasks.dispatch import publish_all
@@ -101,7 +102,7 @@ def retry_many(what: RetryJobs, held: ResourcesDep, x_actor: ActorHeader = None)
         held.sessions, ids, actor=actor, reason=what.reason, stage=what.from_stage, dry_run=what.dry_run
     )
     publish_handled(held, handled)
-    last = handled[-1].id if handled else after
+    last = last_decided(handled, after)
     with guarded(), held.sessions() as session:
         left = ended.count_matching(session, only, after=last)
         keys = ended.keys_of(session, ids)
@@ -113,7 +114,7 @@ def retry_many(what: RetryJobs, held: ResourcesDep, x_actor: ActorHeader = None)
             )
             for one in handled
         ],
-        metadata=bulk("jobs/retry", handled, dry_run=what.dry_run, remaining=left),
+        metadata=bulk(handled, dry_run=what.dry_run, remaining=left, following=following("jobs/retry", last)),
     )
 
 
@@ -141,11 +142,21 @@ def publish_handled(held: Resources, handled: list[Handled]) -> None:
         in_time(held, partial(publish_all, held.sessions, rows))
 
 
-def bulk(listing: str | None, handled: list[Handled], *, dry_run: bool, remaining: int) -> BulkMetadata:
-    """The metadata of a call that has handled many, ``remaining`` being left after the last of them.
+def last_decided(handled: Sequence[Handled], after: UUID | None) -> UUID | None:
+    """Where the next call goes on: behind the last that was decided, and before one that could not be."""
+    decided = [one.id for one in handled if not isinstance(one.error, InfrastructureError)]
+    return decided[-1] if decided else after
 
-    ``remaining`` above ``COUNTED`` says that there are more. ``listing`` names the list that its cursor goes
-    on with; None when there is nothing to go on with.
+
+def following(listing: str, last: UUID | None) -> str | None:
+    """The cursor of the call after this one."""
+    return None if last is None else encode_cursor(listing, last)
+
+
+def bulk(handled: list[Handled], *, dry_run: bool, remaining: int, following: str | None) -> BulkMetadata:
+    """The metadata of a call that has handled many, ``remaining`` being left for the one that follows.
+
+    ``remaining`` above ``COUNTED`` says that there are more.
     """
     refused = sum(one.error is not None for one in handled)
     return BulkMetadata(
@@ -154,5 +165,5 @@ def bulk(listing: str | None, handled: list[Handled], *, dry_run: bool, remainin
         refused=refused,
         remaining=min(remaining, COUNTED),
         remaining_more=remaining > COUNTED,
-        next_cursor=encode_cursor(listing, handled[-1].id) if listing and handled and remaining else None,
+        next_cursor=following if remaining else None,
     )

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query
 from api.dependencies import Resources, ResourcesDep, decode_cursor, encode_cursor
 from api.envelope import CursorMetadata
 from api.errors import ANY_OPERATION, CONFLICT, NOT_FOUND
-from api.routes.control import bulk, publish_handled
+from api.routes.control import bulk, following, last_decided, publish_handled
 from api.schemas.control import ActorHeader, Refusal
 from api.schemas.dlq import (
     DeadLetter,
@@ -81,7 +81,8 @@ def redrive_dead_letters(what: Redrive, held: ResourcesDep, x_actor: ActorHeader
     (NOT_FOUND, ALREADY_RESOLVED, JOB_ACTIVE, JOB_COMPLETED, JOB_GONE, ITEM_DELETED, ITEM_BUSY,
     FOREIGN_MESSAGE).
     """
-    ids = _asked_for(what, held)
+    after = decode_cursor("dlq/redrive", what.cursor)
+    ids = _asked_for(what, after, held)
     actor = what.by(x_actor)
     handled = redrive(
         held.sessions,
@@ -93,7 +94,8 @@ def redrive_dead_letters(what: Redrive, held: ResourcesDep, x_actor: ActorHeader
         dry_run=what.dry_run,
     )
     publish_handled(held, handled)
-    remaining, keys = _left(what, ids, handled, held), _keys(ids, held)
+    last = last_decided(handled, after)
+    remaining, keys = _left(what, ids, handled, last, held), _keys(ids, held)
     log.info(
         "dead_letters_redriven", actor=actor, reason=what.reason, dry_run=what.dry_run, count=len(handled)
     )
@@ -109,24 +111,28 @@ def redrive_dead_letters(what: Redrive, held: ResourcesDep, x_actor: ActorHeader
             for one in handled
         ],
         metadata=bulk(
-            None if what.ids else "dlq/redrive", handled, dry_run=what.dry_run, remaining=remaining
+            handled,
+            dry_run=what.dry_run,
+            remaining=remaining,
+            following=None if what.ids else following("dlq/redrive", last),
         ),
     )
 
 
-def _asked_for(what: Redrive, held: Resources) -> Sequence[UUID]:
+def _asked_for(what: Redrive, after: UUID | None, held: Resources) -> Sequence[UUID]:
     if what.ids is not None:
         return list(dict.fromkeys(what.ids))
-    after = decode_cursor("dlq/redrive", what.cursor)
     with guarded(), held.sessions() as session:
         return letters.matching(session, what.filter(), after=after, limit=what.limit)
 
 
-def _left(what: Redrive, ids: Sequence[UUID], handled: Sequence[Handled], held: Resources) -> int:
+def _left(
+    what: Redrive, ids: Sequence[UUID], handled: Sequence[Handled], last: UUID | None, held: Resources
+) -> int:
     if what.ids is not None or not handled:
         return len(ids) - len(handled)
     with guarded(), held.sessions() as session:
-        return letters.count_matching(session, what.filter(), after=handled[-1].id)
+        return letters.count_matching(session, what.filter(), after=last)
 
 
 def _keys(ids: Sequence[UUID], held: Resources) -> dict[UUID, str]:

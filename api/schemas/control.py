@@ -138,11 +138,12 @@ class BulkMetadata(Metadata):
     """Handled as asked; with `dry_run`, what would be."""
     refused: int
     remaining: int
-    """Left after this call, counted up to 10,000: go on with `next_cursor`."""
+    """Left for later calls, counted up to 10,000: go on with `next_cursor`. What database or queue kept from
+    being decided is among them, and the call ended there."""
     remaining_more: bool
     """There are more than were counted."""
     next_cursor: str | None
-    """Null when nothing is left."""
+    """Null when nothing is left, or when nothing of the first call could be decided: ask it again."""
 
 
 class RetriedJobs(Out):

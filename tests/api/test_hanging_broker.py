@@ -15,7 +15,7 @@ import pytest
 from answers import BASE_URL, data_of, error_of
 from fastapi.testclient import TestClient
 from test_control import failed
-from test_dlq import foreign
+from test_dlq import foreign, redrive, refusals
 
 from api.app import create_app
 from api.asking import LIMIT_S
@@ -102,6 +102,30 @@ def test_event_that_sqs_does_not_take_stays_open(api: TestClient, sessions: Sess
         (told,) = api.post("/api/v1/dlq/redrive", json={"ids": [letter_id]}).json()["data"]
     assert told["refused"]["code"] == "QUEUE_UNAVAILABLE"
     assert data_of(api.get(f"/api/v1/dlq/{letter_id}"))["state"] == "open"
+
+
+def test_next_call_begins_with_what_could_not_be_decided(
+    api: TestClient, proxy: AwsProxy, sessions: Sessions
+) -> None:
+    since = factories.now().isoformat()
+    first = failed(sessions)
+    event = foreign(sessions, "events", json.dumps({"Records": []}))
+    last = failed(sessions)
+
+    def jobs(answer: dict[str, Any]) -> list[str | None]:
+        return [each["job_id"] for each in answer["data"]]
+
+    stopped = redrive(api, since=since)
+    assert (jobs(stopped), refusals(stopped)) == ([str(first), None], [None, "QUEUE_UNAVAILABLE"])
+    assert (stopped["metadata"]["done"], stopped["metadata"]["remaining"]) == (1, 2)
+    cursor = stopped["metadata"]["next_cursor"]
+    again = redrive(api, since=since, cursor=cursor)  # nothing can be decided: the same cursor is told
+    assert (refusals(again), again["metadata"]["next_cursor"]) == (["QUEUE_UNAVAILABLE"], cursor)
+    proxy.clear()
+    rest = redrive(api, since=since, cursor=cursor)
+    assert rest["data"][0]["dead_letter_id"] == event
+    assert jobs(rest) == [None, str(last)]
+    assert (refusals(rest), rest["metadata"]["next_cursor"]) == ([None, None], None)
 
 
 def test_request_does_not_wait_for_what_many_wait_for_already(api: TestClient, sessions: Sessions) -> None:

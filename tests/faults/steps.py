@@ -19,6 +19,7 @@ COMMITS = (
     ("INSERT processing_attempts", "commit-claim"),
     ("INSERT dead_letters", "commit-dead-letter"),
     ("INSERT media_items", "commit-event"),
+    ("INSERT processing_jobs", "commit-job"),
     ("INSERT audit_log", "commit-job-end"),
     ("UPDATE processing_attempts", "commit-attempt-end"),
     ("INSERT workers", None),  # a worker's word, and a steward's notes: not of the protocol

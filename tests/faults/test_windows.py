@@ -1,7 +1,7 @@
 """For every window between two steps of the protocol: whoever takes the step is killed exactly there.
 
-One listener, one worker with one pool process and one steward speak with the servers through proxies. What a
-file causes on the wire is recorded once; then each step is cut once just before the server sees it, and once
+API, listener, steward and a worker with one pool process speak with the servers through proxies. What a file
+causes on the wire is recorded once; then each step is cut once just before the server sees it, and once
 when the server has done it and the client does not know. The oracle must find nothing wrong after either.
 """
 
@@ -23,14 +23,14 @@ from pipeline.queues import LANES, Queue
 from pipeline.states import JobStatus
 from tests.faults import oracle
 from tests.faults.case import Arrangement, Servers
-from tests.faults.load import Asked, Upload, picture
+from tests.faults.load import Asked, Load, Upload, picture
 from tests.faults.pgproxy import PgProxy
 from tests.faults.proxy import AwsProxy
 from tests.faults.rules import Refuse
 from tests.faults.stack import Stack
 from tests.faults.steps import Trap, Window, role_by
 
-LISTENER, STEWARD, WORKER = ROLES = ("listener", "steward", "worker-2")
+API, LISTENER, STEWARD, WORKER = ROLES = ("api", "listener", "steward", "worker-2")
 SETTINGS = {
     "DAILIES_LEASE": "4",
     "DAILIES_VISIBILITY_TIMEOUT": "3",
@@ -69,6 +69,8 @@ FAILING = windows(WORKER, both("commit-dead-letter", "send-copy"))
 RETRYING = windows(WORKER, both("commit-attempt-end", "commit-mark", "send"))
 #: What a row takes whose lease has ended.
 RELEASING = windows(STEWARD, both("commit-attempt-end", "commit-mark", "send"))
+#: What a request takes that starts work.
+ASKING = windows(API, both("commit-job", "commit-mark", "send"))
 
 
 class World:
@@ -102,10 +104,7 @@ class World:
 
     def strand(self) -> None:
         """A job whose first row is held by a worker that is no more."""
-        item: UUID = self.stack.sql(
-            "SELECT i.id FROM media_items i JOIN processing_jobs j ON j.media_item_id = i.id"
-            " WHERE j.status = 'completed' ORDER BY i.created_at LIMIT 1"
-        )[0][0]
+        item = self._known_item()
         engine = make_engine(self.stack.env["DAILIES_DATABASE_URL"], pool_size=1)
         with session_factory(engine).begin() as session:
             job = queue.enqueue(session, media_item_id=item, workflow="reindex")
@@ -114,6 +113,18 @@ class World:
             queue.claim(session, row, worker="gone:1/2", lease=timedelta(seconds=0.1))
         engine.dispose()
         self.asked[item] = self.asked.get(item, 0) + 1
+
+    def ask(self) -> None:
+        """A job by HTTP, asked for until there is an answer."""
+        item = self._known_item()
+        self.asked[item] = self.asked.get(item, 0) + Load(self.stack, [], 1).ask(item, 5)
+
+    def _known_item(self) -> UUID:
+        found: UUID = self.stack.sql(
+            "SELECT i.id FROM media_items i JOIN processing_jobs j ON j.media_item_id = i.id"
+            " WHERE j.status = 'completed' ORDER BY i.created_at LIMIT 1"
+        )[0][0]
+        return found
 
     def settle(self) -> None:
         """Wait until everything has ended and nothing is under way; the oracle then finds nothing wrong."""
@@ -154,6 +165,8 @@ class World:
             self.upload(body=b"\0no type " + uuid4().bytes, code="UNSUPPORTED_TYPE")
         elif what == "release":
             self.strand()
+        elif what == "request":
+            self.ask()
         elif what == "retry":
             refused = self.aws.rule(Refuse(403, "AccessDenied"), "S3.GetObject", count=1)
             self.upload()
@@ -227,6 +240,7 @@ def test_every_step_that_is_heard_has_its_windows(world: World) -> None:
     assert world.recorded("failure", LISTENER, WORKER) <= plain | taken(FAILING)
     assert world.recorded("retry", LISTENER, WORKER) <= plain
     assert world.recorded("release", STEWARD) <= taken(RELEASING)
+    assert world.recorded("request", API) <= taken(ASKING)
 
 
 @pytest.mark.parametrize("window", PLAIN, ids=str)
@@ -247,3 +261,8 @@ def test_killed_on_the_way_to_a_retry(world: World, window: Window) -> None:
 @pytest.mark.parametrize("window", RELEASING, ids=str)
 def test_killed_while_a_row_is_released(world: World, window: Window) -> None:
     world.run(window, "release")
+
+
+@pytest.mark.parametrize("window", ASKING, ids=str)
+def test_killed_in_the_middle_of_a_request(world: World, window: Window) -> None:
+    world.run(window, "request")
