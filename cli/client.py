@@ -93,8 +93,10 @@ class Api:
         try:
             return self._http.request(method, url, fields=fields, **more)
         except urllib3.exceptions.HTTPError as error:
+            why = str(getattr(error, "reason", error)).rpartition("connection: ")[2]
             raise InfrastructureError(
-                f"The API at {self.url} does not answer ({error}).", code="API_UNAVAILABLE"
+                f"The API at {self.url} does not answer ({why}); `dailies ps` shows what runs.",
+                code="API_UNAVAILABLE",
             ) from error
 
 

@@ -21,6 +21,10 @@ POLL_S = 0.25
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 CLOCKS_DIFFER = timedelta(minutes=10)  #: of the machines that give items their ids, by which they are ordered
 PATIENCE_S = 5.0  #: without a change, before somebody is told why
+AWAY_S = 60.0  #: that the API may be away, as when it is started again
+#: Seconds until an upload of an item's own bytes, which gets no item of its own, is asked for by its key.
+UNSEEN_S = 2.0
+BY_KEY = 50  #: so many at once; where more are unseen, all that there is is listed
 LISTING_SHARE = 0.05  #: of the time may go into asking for all items: it costs the API what the workers need
 
 #: key -> the media item, as ``GET /media-items`` tells it
@@ -41,7 +45,7 @@ def upload_and_follow(
     ``tick`` is called a few times a second. Returns the media items as they are then.
     """
     limit = time.monotonic() + timeout if timeout is not None else None
-    listing, watch = _Listing(api), _Watch(api, console)
+    listing, watch, patience = _Listing(api), _Watch(api, console), _Patience(console)
     with _progress(console) as progress:
         bars = _Bars(progress, len(uploads))
 
@@ -50,18 +54,40 @@ def upload_and_follow(
             bars.show_uploaded(upload)
             if upload.error is None:
                 listing.wait_for(upload)
-            listing.refresh()
+            patience.asking(listing.refresh)
             bars.show(listing)
 
         put(uploads, settings, uploaded)
         while True:
             tick()
-            listing.refresh()
+            patience.asking(listing.refresh)
             bars.show(listing)
-            watch.look(listing)
+            patience.asking(lambda: watch.look(listing))
             if not listing.open or (limit is not None and time.monotonic() > limit):
                 return listing.items
             time.sleep(POLL_S)
+
+
+class _Patience:
+    """Bears with an API that is away for a while: what was uploaded is in the bucket."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._away_since: float | None = None
+
+    def asking(self, ask: Callable[[], None]) -> None:
+        """Ask now; that nobody answers is an error after ``AWAY_S`` only."""
+        try:
+            ask()
+        except InfrastructureError:
+            now = time.monotonic()
+            if self._away_since is None:
+                self._away_since = now
+                self._console.print("[yellow]The API does not answer. What was uploaded is safe.[/]")
+            elif now - self._away_since > AWAY_S:
+                raise
+        else:
+            self._away_since = None
 
 
 class _Listing:
@@ -74,7 +100,7 @@ class _Listing:
     def __init__(self, api: Api) -> None:
         self.items: Items = {}
         self._api = api
-        self._waited: set[tuple[str, str]] = set()
+        self._waited: dict[tuple[str, str], float] = {}  # key and version, since when
         self._next = 0.0
         self._watched: str | None = None
         newest = api.get("media-items", limit=1)["data"]
@@ -83,7 +109,7 @@ class _Listing:
 
     def wait_for(self, upload: Upload) -> None:
         """Wait for one more."""
-        self._waited.add((upload.key, upload.version_id))
+        self._waited[upload.key, upload.version_id] = time.monotonic()
         if not upload.version_id:  # without versions an object that is replaced keeps its item, however old
             self._older = LONG_AGO
 
@@ -104,12 +130,28 @@ class _Listing:
         for item in self._api.pages("media-items", key_prefix=PREFIX):
             if _created(item) < self._older:
                 break
-            if (item["key"], item["version_id"]) in self._waited:
-                self.items[item["key"]] = item
+            self._meet(item)
+        self._ask_by_key()
         took = time.monotonic() - started
         self._next = started + max(took / LISTING_SHARE, POLL_S)
         not_final = (item["id"] for item in self.items.values() if not is_final(item))
         self._watched = max(not_final, default=None)
+
+    def _meet(self, item: dict[str, Any]) -> bool:
+        met = (item["key"], item["version_id"]) in self._waited
+        if met:
+            self.items[item["key"]] = item
+        return met
+
+    def _ask_by_key(self) -> None:
+        """Look for what was uploaded with the bytes that it had: its item is as old as those."""
+        before = time.monotonic() - UNSEEN_S
+        unseen = [key for (key, _), since in self._waited.items() if key not in self.items and since < before]
+        if len(unseen) > BY_KEY:
+            self._older = LONG_AGO
+            return
+        for key in unseen:
+            any(self._meet(item) for item in self._api.pages("media-items", key_prefix=key))
 
     def _watched_is_over(self) -> bool:
         if self._watched is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from typing import Annotated
@@ -41,15 +42,17 @@ def worker(
     concurrency: Annotated[
         int | None, typer.Option(help="Pool processes; the setting worker_concurrency unless given.")
     ] = None,
-    hostname: Annotated[str, typer.Option(help="The worker's name; %h is the machine's.")] = "worker@%h",
+    hostname: Annotated[
+        str | None,
+        typer.Option(help="The worker's name, one of its own; %h is the machine's. [default: worker-PID@%h]"),
+    ] = None,
 ) -> None:
     """Work on queue rows."""
     from tasks.app import get_app
 
     processes = concurrency or get_settings().worker_concurrency
-    get_app().worker_main(
-        ["worker", "--queues", queues, "--concurrency", str(processes), "--hostname", hostname]
-    )
+    name = hostname or f"worker-{os.getpid()}@%h"
+    get_app().worker_main(["worker", "--queues", queues, "--concurrency", str(processes), "--hostname", name])
 
 
 @app.command(rich_help_panel=PANEL)

@@ -24,7 +24,7 @@ from pipeline.states import JOB_ACTIVE
 #: Rows a batch; a job takes its rows and attempts with it.
 JOBS, LETTERS, WORKERS, CARRIED, ENDED = 100, 500, 500, 100, 1_000
 #: How long a worker that says nothing any more is remembered.
-KEEP_WORKERS = timedelta(days=1)
+KEEP_WORKERS = timedelta(hours=1)
 
 
 def finished_jobs(session: Session, *, keep: timedelta, limit: int = JOBS) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 from uuid import UUID
 
@@ -83,40 +83,42 @@ def redrive_dead_letters(what: Redrive, held: ResourcesDep, x_actor: ActorHeader
     """
     after = decode_cursor("dlq/redrive", what.cursor)
     ids = _asked_for(what, after, held)
-    actor = what.by(x_actor)
+    actor, dry_run, from_start = what.by(x_actor), what.dry_run, what.from_ == "start"
     handled = redrive(
         held.sessions,
         held.settings,
         ids,
         actor=actor,
         reason=what.reason,
-        from_start=what.from_ == "start",
-        dry_run=what.dry_run,
+        from_start=from_start,
+        dry_run=dry_run,
     )
     publish_handled(held, handled)
     last = last_decided(handled, after)
-    remaining, keys = _left(what, ids, handled, last, held), _keys(ids, held)
-    log.info(
-        "dead_letters_redriven", actor=actor, reason=what.reason, dry_run=what.dry_run, count=len(handled)
-    )
+    remaining = _left(what, ids, handled, last, held)
+    log.info("dead_letters_redriven", actor=actor, reason=what.reason, dry_run=dry_run, count=len(handled))
     return RedrivenLetters(
-        data=[
-            RedrivenLetter(
-                dead_letter_id=one.id,
-                job_id=one.job_id,
-                key=keys.get(one.id),
-                from_stage=one.stage,
-                refused=Refusal.of(one.error),
-            )
-            for one in handled
-        ],
+        data=_redriven(handled, _keys(ids, held)),
         metadata=bulk(
             handled,
-            dry_run=what.dry_run,
+            dry_run=dry_run,
             remaining=remaining,
             following=None if what.ids else following("dlq/redrive", last),
         ),
     )
+
+
+def _redriven(handled: Sequence[Handled], keys: Mapping[UUID, str]) -> list[RedrivenLetter]:
+    return [
+        RedrivenLetter(
+            dead_letter_id=one.id,
+            job_id=one.job_id,
+            key=keys.get(one.id),
+            from_stage=one.stage,
+            refused=Refusal.of(one.error),
+        )
+        for one in handled
+    ]
 
 
 def _asked_for(what: Redrive, after: UUID | None, held: Resources) -> Sequence[UUID]:

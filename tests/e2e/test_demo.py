@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from PIL import Image
 
 from cli.uploads import SAMPLES
 from pipeline.workflows import STAGES_OF, WorkflowType
-from tests.e2e.stacks import Stack, dailies
+from tests.e2e.stacks import Stack, dailies, until
 
 KEYS = {
     "key", "media_item_id", "job_id", "status", "error_code", "error_message", "kind", "mime_type", "size",
@@ -145,6 +149,31 @@ def test_the_same_file_again_is_done_at_once(stack: Stack, tmp_path: Path) -> No
     assert stack.dailies("ingest", str(tmp_path / "again.png"), "--json", str(second)).returncode == 0
     jobs = [json.loads(path.read_text())["files"][0]["job_id"] for path in (first, second)]
     assert jobs[0] == jobs[1]
+
+
+def test_the_same_file_again_after_a_day_of_others_is_done_at_once(stack: Stack, tmp_path: Path) -> None:
+    Image.new("RGB", (301, 300), "olive").save(tmp_path / "old.png")
+    Image.new("RGB", (302, 300), "olive").save(tmp_path / "new.png")
+    assert stack.dailies("ingest", str(tmp_path / "old.png")).returncode == 0
+    with psycopg.connect(stack.env["DAILIES_DATABASE_URL"]) as connection:
+        connection.execute(
+            "UPDATE media_items SET created_at = now() - interval '1 day' WHERE key = 'uploads/old.png'"
+        )
+    assert stack.dailies("ingest", str(tmp_path / "new.png")).returncode == 0
+    again = stack.dailies("ingest", str(tmp_path / "old.png"), "--timeout", "60")
+    assert (again.returncode, "1 file: 1 completed" in again.stdout) == (0, True)
+
+
+def test_ingest_outlives_an_api_that_is_started_again(stack: Stack, tmp_path: Path) -> None:
+    Image.new("RGB", (303, 300), "olive").save(tmp_path / "patient.png")
+    assert stack.dailies("pause", "standard").returncode == 0
+    with ThreadPoolExecutor(1) as beside:
+        ingest = beside.submit(stack.dailies, "ingest", str(tmp_path / "patient.png"))
+        until(lambda: stack.api.get("media-items", key_prefix="uploads/patient.png")["data"], 60)
+        running = json.loads(stack.dailies("ps", "--json").stdout)
+        os.kill(next(one["pid"] for one in running if one["role"] == "api"), signal.SIGKILL)
+        until(lambda: stack.dailies("resume", "standard").returncode == 0, 60)
+    assert ingest.result().returncode == 0
 
 
 def test_another_file_of_the_name_is_said_to_replace_the_first(stack: Stack, tmp_path: Path) -> None:
