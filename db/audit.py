@@ -44,3 +44,22 @@ def ensure_partitions(session: Session, today: date, *, months_ahead: int = 2) -
         ),
         {"first": today.replace(day=1), "n": months_ahead},
     )
+
+
+def drop_months(session: Session, before: date) -> int:
+    """Drop the partitions of the months that were over at ``before``; returns how many there were.
+
+    A lock that is not to be had within seconds is given up: the next round asks again.
+    """
+    over = session.scalars(
+        text(
+            "SELECT child.relname FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid"
+            r" WHERE inhparent = 'audit_log'::regclass AND child.relname ~ '^audit_log_\d{4}_\d{2}$'"
+            " AND child.relname < to_char(CAST(:before AS date), '\"audit_log_\"YYYY_MM')"
+        ),
+        {"before": before},
+    ).all()
+    session.execute(text("SET LOCAL lock_timeout = '2s'"))
+    for name in over:
+        session.execute(text(f'DROP TABLE "{name}"'))
+    return len(over)

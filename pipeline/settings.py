@@ -140,6 +140,9 @@ class Settings(BaseSettings):
     keep_dead_letters: Seconds = Field(
         timedelta(days=180), gt=timedelta(0), description="How long dead letters are kept, open or resolved."
     )
+    keep_audit: Seconds = Field(
+        timedelta(days=730), gt=timedelta(0), description="How long audit entries are kept, in whole months."
+    )
 
     upload_limit: ByteSize = Field(ByteSize(200_000_000), description="Largest file accepted.")
     spool_dir: Path = Field(Path("var/spool"), description="Local copies of objects being worked on.")

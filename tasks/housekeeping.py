@@ -35,7 +35,7 @@ class Housekeeping:
             "scan_bucket": self.scan_bucket,
             "sweep_orphans": self.sweep_orphans,
             "sweep_queues": self._now_and_then("sweep_queues", self.sweep_queues),
-            "ensure_partitions": self._now_and_then("ensure_partitions", self.ensure_partitions),
+            "turn_audit_log": self._now_and_then("turn_audit_log", self.turn_audit_log),
             "prune": self._now_and_then("prune", self.prune),
         }
 
@@ -60,11 +60,13 @@ class Housekeeping:
         """Delete the queues and subscriptions that event captures and inspections left."""
         return len(sweep(self._runtime.settings, self._runtime.sessions))
 
-    def ensure_partitions(self) -> int:
-        """Make the audit log's partitions of the coming months."""
+    def turn_audit_log(self) -> int:
+        """Make the audit log's partitions of the coming months, and drop those that are past their time."""
+        now = dt.datetime.now(dt.UTC)
         with self._runtime.sessions.begin() as session:
-            audit.ensure_partitions(session, dt.datetime.now(dt.UTC).date())
-        return 0
+            audit.ensure_partitions(session, now.date())
+        with self._runtime.sessions.begin() as session:
+            return audit.drop_months(session, (now - self._runtime.settings.keep_audit).date())
 
     def prune(self) -> int:
         """Delete jobs, items, dead letters and workers that are past their time, in small transactions.

@@ -250,7 +250,7 @@ class World:
             for row_id in queue.unpublished(session, horizon=queue.SQS_MAX_DELAY):
                 self.noticed.append(partial(self.publish, row_id))
             for lane in LANES:
-                lost = queue.overtaken(session, lane, margin=timedelta())
+                lost = queue.overtaken(session, lane, margin=timedelta(), by=1)
                 if not any(message.queue == lane for message in self.bag):
                     lost += queue.waiting_since(session, lane, wait=timedelta())
                 for row_id, seen in lost:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, case, exists, func, literal, select, update
+from sqlalchemy import ColumnElement, case, exists, func, literal, select, true, update
 from sqlalchemy.orm import Session
 
-from db.models import PausedLane, ProcessingJob, QueueRow
+from db.models import Attempt, PausedLane, ProcessingJob, QueueRow
 from db.models.base import is_in
 from db.queue.control import PRIORITY_LANES
 from pipeline.queues import lane_for
-from pipeline.states import DUE, TaskStatus
+from pipeline.states import DUE
+
+CLAIMS = 200  #: of all lanes, that say what was overtaken
+OVERTAKERS = 10
 
 Waiting = list[tuple[UUID, datetime | None]]  #: rows and their ``published_at``
 
@@ -97,19 +100,34 @@ def still_wanted(session: Session, row_id: UUID, *, patience: timedelta) -> bool
     return bool(session.scalar(select(exists().where(*row, QueueRow.published_at.is_not(None)))))
 
 
-def overtaken(session: Session, queue: str, *, margin: timedelta, limit: int = 100) -> Waiting:
+def overtaken(
+    session: Session, queue: str, *, margin: timedelta, by: int = OVERTAKERS, limit: int = 100
+) -> Waiting:
     """Due rows of ``queue`` that others have overtaken, oldest first: their messages count as lost.
 
-    Others are being processed now that were published at least ``margin`` later. In a backlog that moves in
-    its order nobody is overtaken, however long it is.
+    Of the last claims at least ``by`` were of rows in it that were published ``margin`` later. In a backlog
+    that moves in its order nobody is overtaken, however long it is; a row whose process was killed may come
+    to the front, and alone says nothing of the others.
     """
-    # A row that was published after it was claimed got a copy for later: that says nothing of the queue.
-    newest = session.scalar(
-        select(func.max(_since())).where(
+    last = select(Attempt.row_id).order_by(Attempt.token.desc()).limit(CLAIMS).subquery()
+    # The limit of one keeps the planner from reading all rows to find these.
+    claimed = (
+        select(_since().label("since"))
+        .where(
+            QueueRow.id == last.c.row_id,
             QueueRow.queue == queue,
-            is_in(QueueRow.status, {TaskStatus.PROCESSING}),
+            # One that was published after it was claimed got a copy for later: it says nothing of the queue.
             QueueRow.published_at <= QueueRow.started_at,
         )
+        .limit(1)
+        .lateral()
+    )
+    newest = session.scalar(
+        select(claimed.c.since)
+        .select_from(last.join(claimed, true()))
+        .order_by(claimed.c.since.desc())
+        .offset(by - 1)
+        .limit(1)
     )
     if newest is None:
         return []

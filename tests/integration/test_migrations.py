@@ -241,15 +241,13 @@ def test_partitions_are_made_once_and_take_the_entries_of_their_month(session: S
     assert found == "audit_log_2031_12"
 
 
-def test_month_of_the_audit_log_can_be_taken_off_by_hand(session: Session) -> None:
-    """As docs/operating.md says."""
-    audit.ensure_partitions(session, date(2031, 11, 30), months_ahead=1)
-    _tell(session, "2031-11-05", "2031-12-05")
-    session.execute(text("ALTER TABLE audit_log DETACH PARTITION audit_log_2031_11"))
-    session.execute(text("DROP TABLE audit_log_2031_11"))
-    assert session.scalars(text("SELECT tableoid::regclass::text FROM audit_log")).all() == [
-        "audit_log_2031_12"
-    ]
+def test_months_of_the_audit_log_that_are_past_their_time_are_dropped_whole(session: Session) -> None:
+    audit.ensure_partitions(session, date(1999, 11, 30), months_ahead=2)
+    _tell(session, "1999-11-05", "1999-12-31", "2000-01-01", "1980-01-01")
+    assert audit.drop_months(session, date(2000, 1, 1)) == 2
+    assert audit.drop_months(session, date(2000, 1, 31)) == 0
+    left = session.scalars(text("SELECT tableoid::regclass::text FROM audit_log ORDER BY created_at")).all()
+    assert left == ["audit_log_default", "audit_log_2000_01"]
 
 
 def test_entry_of_a_month_without_partition_is_kept(session: Session) -> None:

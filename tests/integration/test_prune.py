@@ -55,9 +55,9 @@ def test_letters_go_by_age_open_or_not(session: Session) -> None:
 
 
 def test_workers_that_say_nothing_any_more_are_forgotten(session: Session) -> None:
-    for number, silent in enumerate((25, 23)):
+    for number, silent in enumerate((61, 59)):
         given = {"name": "worker@here", "host": "here", "pid": number, "lanes": [], "concurrency": 2}
-        last = now() - timedelta(hours=silent)
+        last = now() - timedelta(minutes=silent)
         session.add(Worker(id=f"here:{number}", version="1", last_seen_at=last, **given))
     session.flush()
     assert prune.silent_workers(session) == 1

@@ -231,3 +231,26 @@ def test_waiting_rows_are_counted_from_when_they_could_be_claimed(session: Sessi
     assert found == [(lost.id, lost.published_at)]
     queue.pause_lane(session, Queue.STANDARD, actor="operator")
     assert queue.waiting_since(session, Queue.STANDARD, wait=timedelta(seconds=30)) == []
+
+
+@pytest.mark.parametrize(("others", "later", "found"), [(3, 5, True), (2, 5, False), (3, 1, False)])
+def test_row_is_overtaken_when_enough_that_were_published_later_have_been_claimed(
+    session: Session, others: int, later: int, *, found: bool
+) -> None:
+    lost = _row(session, available_at=now() - 9 * MINUTE, published_at=now() - 9 * MINUTE)
+    elsewhere = _row(
+        session, available_at=now() - 9 * MINUTE, published_at=now() - 9 * MINUTE, queue=Queue.BULK
+    )
+    at = now() - (9 - later) * MINUTE
+    for number in range(others):
+        row = _row(session, available_at=at, published_at=at)
+        claim = claimed(session, row.id)
+        if number:  # whether it has ended since makes no difference
+            complete(session, claim)
+    _row(session, available_at=at, published_at=at)  # not claimed
+
+    overtaken = queue.overtaken(session, Queue.STANDARD, margin=2 * MINUTE, by=3)
+
+    assert overtaken == ([(lost.id, lost.published_at)] if found else [])
+    assert queue.overtaken(session, Queue.BULK, margin=2 * MINUTE, by=3) == []
+    assert elsewhere.status == T.QUEUED
