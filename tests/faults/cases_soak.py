@@ -99,9 +99,9 @@ FAULTS: dict[str, Callable[[Run], None]] = {
 def soak(run: Run) -> None:
     counted: Counter[str] = Counter()
     with run.fault():
-        while run.left() > CALM_S:
+        while (left := run.left()) > CALM_S:
             name = run.dice.choice(list(FAULTS))
             counted[name] += 1
             FAULTS[name](run)
-            run.wait(EVERY_S)
+            run.wait(EVERY_S - (left - run.left()))  # some last longer than that
     run.note(", ".join(f"{count} x {name}" for name, count in sorted(counted.items())))

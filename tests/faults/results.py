@@ -192,13 +192,18 @@ def _row(every: Sequence[Result]) -> list[str]:
     ratios = [run.after / run.before for run in runs if run.after and run.before]
     return [
         head,
-        str(len(runs)),
+        _runs(runs),
         str(sum(run.submitted for run in runs)),
         *(str(sum(getattr(run, name) for run in runs)) for name in _SUMS),
         _spread([run.recovery_s for run in runs if run.recovery_s is not None], "{:.1f}"),
         _spread(ratios, "{:.2f}"),
         _spread([run.seconds for run in runs], "{:.0f}"),
     ]
+
+
+def _runs(runs: Sequence[Result]) -> str:
+    wrong = sum(not run.ok for run in runs)
+    return f"{len(runs)}, {wrong} wrong" if wrong else str(len(runs))
 
 
 _SUMS = ("completed", "failed_as_expected", "lost", "duplicates", "repeated")
