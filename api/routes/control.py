@@ -114,7 +114,9 @@ def retry_many(what: RetryJobs, held: ResourcesDep, x_actor: ActorHeader = None)
             )
             for one in handled
         ],
-        metadata=bulk(handled, dry_run=what.dry_run, remaining=left, following=following("jobs/retry", last)),
+        metadata=bulk(
+            handled, dry_run=what.dry_run, remaining=left, following=cursor_after("jobs/retry", last)
+        ),
     )
 
 
@@ -148,7 +150,7 @@ def last_decided(handled: Sequence[Handled], after: UUID | None) -> UUID | None:
     return decided[-1] if decided else after
 
 
-def following(listing: str, last: UUID | None) -> str | None:
+def cursor_after(listing: str, last: UUID | None) -> str | None:
     """The cursor of the call after this one."""
     return None if last is None else encode_cursor(listing, last)
 

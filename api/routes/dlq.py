@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query
 from api.dependencies import Resources, ResourcesDep, decode_cursor, encode_cursor
 from api.envelope import CursorMetadata
 from api.errors import ANY_OPERATION, CONFLICT, NOT_FOUND
-from api.routes.control import bulk, following, last_decided, publish_handled
+from api.routes.control import bulk, cursor_after, last_decided, publish_handled
 from api.schemas.control import ActorHeader, Refusal
 from api.schemas.dlq import (
     DeadLetter,
@@ -103,7 +103,7 @@ def redrive_dead_letters(what: Redrive, held: ResourcesDep, x_actor: ActorHeader
             handled,
             dry_run=dry_run,
             remaining=remaining,
-            following=None if what.ids else following("dlq/redrive", last),
+            following=None if what.ids else cursor_after("dlq/redrive", last),
         ),
     )
 
