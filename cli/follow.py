@@ -24,7 +24,7 @@ PATIENCE_S = 5.0  #: without a change, before somebody is told why
 AWAY_S = 60.0  #: that the API may be away, as when it is started again
 #: Seconds until an upload of an item's own bytes, which gets no item of its own, is asked for by its key.
 UNSEEN_S = 2.0
-BY_KEY = 50  #: so many at once; where more are unseen, all that there is is listed
+BY_KEY = 50  #: so many at once
 LISTING_SHARE = 0.05  #: of the time may go into asking for all items: it costs the API what the workers need
 
 #: key -> the media item, as ``GET /media-items`` tells it
@@ -57,12 +57,15 @@ def upload_and_follow(
             patience.asking(listing.refresh)
             bars.show(listing)
 
+        def look() -> None:
+            listing.refresh()
+            watch.look(listing)
+
         put(uploads, settings, uploaded)
         while True:
             tick()
-            patience.asking(listing.refresh)
+            patience.asking(look)
             bars.show(listing)
-            patience.asking(lambda: watch.look(listing))
             if not listing.open or (limit is not None and time.monotonic() > limit):
                 return listing.items
             time.sleep(POLL_S)
@@ -71,12 +74,15 @@ def upload_and_follow(
 class _Patience:
     """Bears with an API that is away for a while: what was uploaded is in the bucket."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, console: Console, *, seconds: float = AWAY_S) -> None:
+        self._console, self._seconds = console, seconds
         self._away_since: float | None = None
 
     def asking(self, ask: Callable[[], None]) -> None:
-        """Ask now; that nobody answers is an error after ``AWAY_S`` only."""
+        """Ask now; that nobody answers is an error after ``seconds`` only.
+
+        ``ask`` must ask if it raised the last time: what returns without asking is taken for an answer.
+        """
         try:
             ask()
         except InfrastructureError:
@@ -84,7 +90,7 @@ class _Patience:
             if self._away_since is None:
                 self._away_since = now
                 self._console.print("[yellow]The API does not answer. What was uploaded is safe.[/]")
-            elif now - self._away_since > AWAY_S:
+            elif now - self._away_since > self._seconds:
                 raise
         else:
             self._away_since = None
@@ -100,7 +106,7 @@ class _Listing:
     def __init__(self, api: Api) -> None:
         self.items: Items = {}
         self._api = api
-        self._waited: dict[tuple[str, str], float] = {}  # key and version, since when
+        self._waited: dict[tuple[str, str], float] = {}  # key and version, when last looked for
         self._next = 0.0
         self._watched: str | None = None
         newest = api.get("media-items", limit=1)["data"]
@@ -146,12 +152,12 @@ class _Listing:
     def _ask_by_key(self) -> None:
         """Look for what was uploaded with the bytes that it had: its item is as old as those."""
         before = time.monotonic() - UNSEEN_S
-        unseen = [key for (key, _), since in self._waited.items() if key not in self.items and since < before]
-        if len(unseen) > BY_KEY:
-            self._older = LONG_AGO
-            return
-        for key in unseen:
-            any(self._meet(item) for item in self._api.pages("media-items", key_prefix=key))
+        unseen = [
+            upload for upload, at in self._waited.items() if upload[0] not in self.items and at < before
+        ]
+        for upload in sorted(unseen, key=self._waited.__getitem__)[:BY_KEY]:
+            self._waited[upload] = time.monotonic()
+            any(self._meet(item) for item in self._api.pages("media-items", key_prefix=upload[0]))
 
     def _watched_is_over(self) -> bool:
         if self._watched is None:

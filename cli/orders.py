@@ -74,16 +74,16 @@ def in_pages(
 
     Returns the entries of all answers.
     """
-    entries: list[dict[str, Any]] = []
+    entries: dict[str, dict[str, Any]] = {}  # what could not be decided is told again by the next answer
     cursor: str | None = None
     while True:
         answer = api.post(path, {"limit": AT_ONCE, **body, "cursor": cursor}, seconds=LONGEST_S)
-        entries += answer["data"]
+        entries |= {entry.get("dead_letter_id") or entry["job_id"]: entry for entry in answer["data"]}
         if told is not None:
             told(answer["metadata"])
         before, cursor = cursor, answer["metadata"]["next_cursor"]
         if cursor in {None, before} or not answer["data"]:
-            return entries
+            return list(entries.values())
 
 
 def progress(metadata: dict[str, Any]) -> None:

@@ -24,15 +24,15 @@ def why_no_room(settings: Settings) -> str | None:
         )
     if _too_full(spool, int(settings.spool_limit)):
         return (
-            f"{spool} holds more than its {settings.spool_limit / 1e6:,.0f} MB, all of it in use;"
+            f"{spool} is full of what is being worked on: it may hold {settings.spool_limit / 1e6:,.0f} MB;"
             " raise DAILIES_SPOOL_LIMIT or wait."
         )
     return None
 
 
 def _too_full(spool: Path, limit: int) -> bool:
-    """Whether the copies in use alone exceed the limit; those that are not go when room is needed."""
-    copies = list(Spool(spool, limit).copies())
-    if sum(size for _, size, _ in copies) <= limit:
+    """Whether the copies in use alone fill the spool; those that are not go when room is needed."""
+    copies, filled = list(Spool(spool, limit).copies()), limit * Spool.FILLED
+    if sum(size for _, size, _ in copies) < filled:
         return False
-    return sum(size for _, size, path in copies if is_in_use(path)) > limit
+    return sum(size for _, size, path in copies if is_in_use(path)) >= filled

@@ -88,6 +88,8 @@ class Spool:
 
         def admit(size: int) -> None:
             check_size(asset.key, size, size_limit)
+            if size > self.limit:
+                raise _full(f"it may hold {self.limit / 1e6:,.0f} MB, and the file has {size / 1e6:,.0f} MB")
             self._make_room(size)
 
         try:
@@ -95,10 +97,10 @@ class Spool:
             if asset.sha256 not in {None, got.sha256}:
                 raise object_replaced()
             path = self._folder(got.sha256[:2]) / got.sha256
-            Path(name).replace(path)
+            self._put(Path(name), path, got.size, lent)
         except OSError as error:
             if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-                raise _full("the disk is full; free some") from error
+                raise _full("the disk is full") from error
             raise
         finally:
             Path(name).unlink(missing_ok=True)
@@ -107,6 +109,14 @@ class Spool:
         fresh.symlink_to(Path("..") / path.parent.name / path.name)
         fresh.replace(link)
         return replace(got, path=path)
+
+    def _put(self, fresh: Path, path: Path, size: int, lent: ExitStack) -> None:
+        """Name the download as a copy; equal bytes that are there stay, for somebody may work on them."""
+        with self._lock("evict"):
+            if path.exists() and path.stat().st_size == size:
+                _lock_in_use(path, lent)
+            else:
+                fresh.replace(path)
 
     def _make_room(self, size: int) -> None:
         if size <= self._allowance:
@@ -126,10 +136,7 @@ class Spool:
                 if not link.exists():
                     link.unlink(missing_ok=True)
         if total > self.limit:
-            raise _full(
-                f"it may hold {self.limit / 1e6:,.0f} MB, and what is worked on needs more;"
-                " raise DAILIES_SPOOL_LIMIT"
-            )
+            raise _full(f"it may hold {self.limit / 1e6:,.0f} MB, and what is worked on needs more")
         self._allowance = (self.limit - total) // self.SHARE
 
     def copies(self) -> Iterator[tuple[float, int, str]]:
@@ -164,11 +171,14 @@ def is_in_use(path: str) -> bool:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
+        fcntl.flock(file, fcntl.LOCK_UN)  # said, for a process that was forked meanwhile holds it too
     return False
 
 
 def _full(why: str) -> InfrastructureError:
-    return InfrastructureError(f"The spool has no room: {why}.", code="SPOOL_FULL")
+    return InfrastructureError(
+        f"The spool has no room: {why}. Free some, or raise DAILIES_SPOOL_LIMIT.", code="SPOOL_FULL"
+    )
 
 
 def sweep_workdirs(directory: Path, living: Callable[[frozenset[int]], Collection[int]]) -> int:

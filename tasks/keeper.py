@@ -147,11 +147,12 @@ class Keeper:
             self._running.released(lost)
             if done:
                 log.warning("row_released", row_id=str(lost.row_id), child=lost.pid, why=lost.error[0])
+            # A worker that ends might end between mark and send: then the steward publishes.
+            if done and not self._running.stopping:
                 # A broker that hangs must keep nothing else here from its turn.
                 threading.Thread(target=self._publish, args=(lost.row_id,), daemon=True).start()
 
     def _publish(self, row_id: UUID) -> None:
-        """Where it does not come to this, the steward publishes the row."""
         try:
             with guarded():
                 dispatch.publish(self._sessions, row_id)

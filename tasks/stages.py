@@ -113,9 +113,7 @@ def _deliver(runtime: Runtime, told: object) -> str:
 
 
 def _keep_unknown(runtime: Runtime, row_id: object) -> str:
-    error = NotOursError(
-        f"No queue row has the id {row_id}; it was pruned, or the message is another system's."
-    )
+    error = NotOursError(f"No queue row has the id {row_id}: it was pruned, or is another system's.")
     log.warning("message_not_ours", error=error.message)
     with runtime.sessions.begin() as session:
         queue.keep_foreign(session, source=None, body=str(row_id), error=error)
@@ -290,10 +288,12 @@ def _settle_failure(runtime: Runtime, claim: queue.Claimed, error: DailiesError,
             dispatch.publish(runtime.sessions, claim.row_id)
             raise Retry(exc=error, when=wait)
         case queue.GaveUp(successor=successor):
-            log.error("stage_failed", error=error.message, code=error.code)
-            if successor is not None:  # the stage is optional
+            if successor is None:
+                log.error("stage_failed", error=error.message, code=error.code)
+                dispatch.copy_dead_letters(runtime.sessions, runtime.settings)
+            else:
+                log.warning("stage_left_out", error=error.message, code=error.code)
                 dispatch.publish(runtime.sessions, successor)
-            dispatch.copy_dead_letters(runtime.sessions, runtime.settings)
             raise error
         case queue.Fenced():
             log.warning("stage_fenced", error=error.message, code=error.code)

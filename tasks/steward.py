@@ -130,10 +130,13 @@ class Steward:
         that there are such rows and that nobody may judge them now.
         """
         released, turns = 0, self._releases
-        # Asked again before each look: the database may have been away meanwhile.
-        while (judgement := self._judge(watch=watch)).allowed:
+        while True:
             with self._runtime.sessions() as session:
                 found = dict(queue.expired(session, limit=BATCH + len(turns.late)))
+            # After each look: the database may have been away before it.
+            judgement = self._judge(watch=watch)
+            if not judgement.allowed:
+                break
             done = turns.each(found, partial(self._release, found, judgement))
             released += done
             if not done:

@@ -114,9 +114,7 @@ def retry_many(what: RetryJobs, held: ResourcesDep, x_actor: ActorHeader = None)
             )
             for one in handled
         ],
-        metadata=bulk(
-            handled, dry_run=what.dry_run, remaining=left, following=cursor_after("jobs/retry", last)
-        ),
+        metadata=bulk("jobs/retry", last, handled, dry_run=what.dry_run, remaining=left),
     )
 
 
@@ -150,15 +148,13 @@ def last_decided(handled: Sequence[Handled], after: UUID | None) -> UUID | None:
     return decided[-1] if decided else after
 
 
-def cursor_after(listing: str, last: UUID | None) -> str | None:
-    """The cursor of the call after this one."""
-    return None if last is None else encode_cursor(listing, last)
+def bulk(
+    listing: str | None, last: UUID | None, handled: list[Handled], *, dry_run: bool, remaining: int
+) -> BulkMetadata:
+    """The metadata of a call that has handled many, ``remaining`` being left behind the ``last`` decided.
 
-
-def bulk(handled: list[Handled], *, dry_run: bool, remaining: int, following: str | None) -> BulkMetadata:
-    """The metadata of a call that has handled many, ``remaining`` being left for the one that follows.
-
-    ``remaining`` above ``COUNTED`` says that there are more.
+    ``remaining`` above ``COUNTED`` says that there are more. ``listing`` names the list that its cursor goes
+    on with; None when there is nothing to go on with.
     """
     refused = sum(one.error is not None for one in handled)
     return BulkMetadata(
@@ -167,5 +163,5 @@ def bulk(handled: list[Handled], *, dry_run: bool, remaining: int, following: st
         refused=refused,
         remaining=min(remaining, COUNTED),
         remaining_more=remaining > COUNTED,
-        next_cursor=following if remaining else None,
+        next_cursor=encode_cursor(listing, last) if listing and last and remaining else None,
     )

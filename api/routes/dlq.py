@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query
 from api.dependencies import Resources, ResourcesDep, decode_cursor, encode_cursor
 from api.envelope import CursorMetadata
 from api.errors import ANY_OPERATION, CONFLICT, NOT_FOUND
-from api.routes.control import bulk, cursor_after, last_decided, publish_handled
+from api.routes.control import bulk, last_decided, publish_handled
 from api.schemas.control import ActorHeader, Refusal
 from api.schemas.dlq import (
     DeadLetter,
@@ -100,10 +100,7 @@ def redrive_dead_letters(what: Redrive, held: ResourcesDep, x_actor: ActorHeader
     return RedrivenLetters(
         data=_redriven(handled, _keys(ids, held)),
         metadata=bulk(
-            handled,
-            dry_run=dry_run,
-            remaining=remaining,
-            following=None if what.ids else cursor_after("dlq/redrive", last),
+            None if what.ids else "dlq/redrive", last, handled, dry_run=dry_run, remaining=remaining
         ),
     )
 
@@ -131,8 +128,10 @@ def _asked_for(what: Redrive, after: UUID | None, held: Resources) -> Sequence[U
 def _left(
     what: Redrive, ids: Sequence[UUID], handled: Sequence[Handled], last: UUID | None, held: Resources
 ) -> int:
-    if what.ids is not None or not handled:
-        return len(ids) - len(handled)
+    if what.ids is not None:
+        return len(ids) - (ids.index(last) + 1 if last else 0)
+    if not handled:
+        return 0
     with guarded(), held.sessions() as session:
         return letters.count_matching(session, what.filter(), after=last)
 

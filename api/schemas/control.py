@@ -143,7 +143,8 @@ class BulkMetadata(Metadata):
     remaining_more: bool
     """There are more than were counted."""
     next_cursor: str | None
-    """Null when nothing is left, or when nothing of the first call could be decided: ask it again."""
+    """Null when nothing is left; also where ids were given, or nothing of the first call could be decided:
+    ask again for what is left."""
 
 
 class RetriedJobs(Out):

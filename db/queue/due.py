@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, case, exists, func, literal, select, true, update
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Select, case, exists, func, literal, select, text, true, update
+from sqlalchemy.orm import Session, aliased
 
 from db.models import Attempt, PausedLane, ProcessingJob, QueueRow
 from db.models.base import is_in
@@ -14,8 +14,8 @@ from db.queue.control import PRIORITY_LANES
 from pipeline.queues import lane_for
 from pipeline.states import DUE
 
-CLAIMS = 200  #: of all lanes, that say what was overtaken
-OVERTAKERS = 10
+CLAIMS = 1000  #: of all lanes, that say what was overtaken
+OVERTAKERS = 3
 
 Waiting = list[tuple[UUID, datetime | None]]  #: rows and their ``published_at``
 
@@ -106,29 +106,9 @@ def overtaken(
     """Due rows of ``queue`` that others have overtaken, oldest first: their messages count as lost.
 
     Of the last claims at least ``by`` were of rows in it that were published ``margin`` later. In a backlog
-    that moves in its order nobody is overtaken, however long it is; a row whose process was killed may come
-    to the front, and alone says nothing of the others.
+    that moves in its order nobody is overtaken, however long it is.
     """
-    last = select(Attempt.row_id).order_by(Attempt.token.desc()).limit(CLAIMS).subquery()
-    # The limit of one keeps the planner from reading all rows to find these.
-    claimed = (
-        select(_since().label("since"))
-        .where(
-            QueueRow.id == last.c.row_id,
-            QueueRow.queue == queue,
-            # One that was published after it was claimed got a copy for later: it says nothing of the queue.
-            QueueRow.published_at <= QueueRow.started_at,
-        )
-        .limit(1)
-        .lateral()
-    )
-    newest = session.scalar(
-        select(claimed.c.since)
-        .select_from(last.join(claimed, true()))
-        .order_by(claimed.c.since.desc())
-        .offset(by - 1)
-        .limit(1)
-    )
+    newest = session.scalar(_claimed_since(queue).order_by(text("since DESC")).offset(by - 1).limit(1))
     if newest is None:
         return []
     found = session.execute(
@@ -138,6 +118,28 @@ def overtaken(
         .limit(limit)
     )
     return [(row_id, published_at) for row_id, published_at in found]
+
+
+def _claimed_since(queue: str) -> Select[datetime]:
+    """Since when those rows of ``queue`` had waited that were claimed of late, each for the first time."""
+    last = select(Attempt.row_id, Attempt.token).order_by(Attempt.token.desc()).limit(CLAIMS).subquery()
+    # A row that is tried again may come to the front, as one whose process was killed does.
+    other = aliased(Attempt)
+    again = exists().where(other.row_id == QueueRow.id, other.token != last.c.token).correlate(QueueRow, last)
+    # The limit of one keeps the planner from reading all rows to find these.
+    claimed = (
+        select(_since().label("since"))
+        .where(
+            QueueRow.id == last.c.row_id,
+            QueueRow.queue == queue,
+            # One that was published after it was claimed got a copy for later: it says nothing of the queue.
+            QueueRow.published_at <= QueueRow.started_at,
+            ~again,
+        )
+        .limit(1)
+        .lateral()
+    )
+    return select(claimed.c.since).select_from(last.join(claimed, true()))
 
 
 def in_paused_lane() -> ColumnElement[bool]:

@@ -52,10 +52,10 @@ def enqueue(
         requested_by=requested_by,
     )
     budgets = {"max_attempts": max_attempts, "max_crashes": max_crashes}
-    session.add_all(
-        QueueRow(job_id=job_id, position=position, **_treatment(workflow, stage, lane), **budgets)
-        for position, stage in enumerate(stages)
-    )
+    for position, stage in enumerate(stages):
+        status = TaskStatus.PENDING if position else TaskStatus.QUEUED
+        place = {"job_id": job_id, "position": position, "status": status}
+        session.add(QueueRow(**place, **_treatment(workflow, stage, lane), **budgets))
     session.flush()
     return session.get_one(ProcessingJob, job_id)
 
@@ -65,7 +65,6 @@ def _treatment(workflow: str, stage: StageName, lane: Queue) -> dict[str, Any]:
     settings = get_settings()
     return {
         "job_type": stage,
-        "status": TaskStatus.PENDING if stage != stages_of(workflow)[0] else TaskStatus.QUEUED,
         "queue": Queue.HEAVY if stage in settings.heavy_stages else lane,
         "optional": workflow == WorkflowType.INGEST and stage in settings.optional_stages,
     }

@@ -6,11 +6,12 @@ import multiprocessing
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from db.session import make_engine, session_factory
+from db.session import Sessions, make_engine, session_factory
 from pipeline.queues import Queue
 from pipeline.settings import Settings, get_settings
 from tasks.keeper import EXIT_SILENT, Identity, Keeper
@@ -116,10 +117,11 @@ def never_hears_of_an_end(settings: Settings) -> None:
 
 
 def test_worker_whose_stage_never_ends_and_is_never_ended_exits(
-    database: str, aws: Settings, sqs_queues: Queues, send: Callable[..., None]
+    sessions: Sessions, sqs_queues: Queues, send: Callable[..., None], tmp_path: Path
 ) -> None:
+    assert sessions  # what it says of itself is in the database
     limits = dict.fromkeys(("hard_time_limit", "poll_stalled"), timedelta(seconds=1))
-    settings = get_settings().model_copy(update=limits)
+    settings = get_settings().model_copy(update={**limits, "spool_dir": tmp_path})
     send(Queue.STANDARD, "x")
     process = multiprocessing.get_context("spawn").Process(target=never_hears_of_an_end, args=(settings,))
     process.start()

@@ -292,12 +292,34 @@ def test_spool_full_of_what_is_worked_on_fails_no_file_and_says_so(
         with spool.lend(store, assets[1], LIMIT) as second, spool.lend(store, assets[0], LIMIT):
             assert codes(InfrastructureError, lambda: fetch(spool, store, assets[2], LIMIT)) == "SPOOL_FULL"
             assert list((tmp_path / "tmp").iterdir()) == []
-            too_small = here.model_copy(update={"spool_limit": ByteSize(150)})
-            assert "all of it in use" in (why_no_room(too_small) or "")
+            full = here.model_copy(update={"spool_limit": ByteSize(220)})
+            assert "full of what is being worked on" in (why_no_room(full) or "")
             assert first.path.exists()
-        assert why_no_room(too_small) is None
+        assert why_no_room(full) is None
         third = fetch(spool, store, assets[2], LIMIT)
         assert [file.path.exists() for file in (first, second, third)] == [True, False, True]
+
+
+def test_copy_stays_its_lenders_when_equal_bytes_come(
+    store: ObjectStore, s3: S3Client, bucket: str, tmp_path: Path
+) -> None:
+    spool, data = Spool(tmp_path, 250), os.urandom(100)
+    with spool.lend(store, uploaded(s3, bucket, data), LIMIT) as mine:
+        with spool.lend(store, uploaded(s3, bucket, data), LIMIT) as theirs:
+            assert theirs.path == mine.path
+        for _ in range(3):
+            fetch(spool, store, uploaded(s3, bucket, os.urandom(100)), LIMIT)
+        assert mine.path.read_bytes() == data
+
+
+def test_file_larger_than_the_spool_takes_nobodys_copy(
+    store: ObjectStore, s3: S3Client, bucket: str, tmp_path: Path
+) -> None:
+    spool = Spool(tmp_path, 250)
+    copy = fetch(spool, store, uploaded(s3, bucket, os.urandom(100)), LIMIT).path
+    too_large = uploaded(s3, bucket, os.urandom(300))
+    assert codes(InfrastructureError, lambda: fetch(spool, store, too_large, LIMIT)) == "SPOOL_FULL"
+    assert copy.exists()
 
 
 def test_what_a_killed_process_left_makes_room(
